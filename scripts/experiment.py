@@ -1,0 +1,248 @@
+"""One run from settings to result: build, score, prune, train, evaluate.
+
+The scripts only read flags and call what is here.
+"""
+
+import dataclasses
+import sys
+import time
+
+import environment  # noqa: F401
+
+import keras
+
+import run_directory
+import snip_tf
+from snip_tf import data as data_module
+from snip_tf import models, training
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """All that determines a run.
+
+    Attributes:
+        model: A name of `snip_tf.models`.
+        dataset: A name of `snip_tf.data`.
+        recipe: How it is trained.
+        sparsity: The fraction of weights removed before training, in [0, 1).
+        seed: Fixes split, draw, scoring batch and order of the examples.
+        score_batch_size: How many training images the scores are taken on.
+        reinit: Whether the kept weights are drawn anew after scoring.
+        kernel_initializer: Name of the Keras initialiser of the kernels.
+        bias_initializer: Name of the Keras initialiser of the biases.
+        validate_every: Steps between two validations.
+        data_dir: A TFDS data directory; None for the default.
+    """
+
+    model: str
+    dataset: str
+    recipe: training.Recipe
+    sparsity: float = 0.0
+    seed: int = 0
+    score_batch_size: int = 100
+    reinit: bool = False
+    kernel_initializer: str = "lecun_normal"
+    bias_initializer: str = "zeros"
+    validate_every: int = 1000
+    data_dir: str | None = None
+
+    def __post_init__(self):
+        # Refused now, not after minutes of loading and tracing.
+        if self.recipe.steps % self.validate_every:
+            raise ValueError(
+                "`validate_every` must divide the number of steps. Received: "
+                f"validate_every={self.validate_every}, "
+                f"steps={self.recipe.steps}"
+            )
+        if not 0 <= self.sparsity < 1:
+            raise ValueError(
+                "`sparsity` is the fraction of weights removed and must be in "
+                f"[0, 1). Received: sparsity={self.sparsity}"
+            )
+
+
+def load_model(path):
+    """Returns a saved model with masks.
+
+    Raises:
+        ValueError: If the file cannot be read as such a model. Code inside the
+            file is never run.
+    """
+    try:
+        model = keras.models.load_model(path, compile=False, safe_mode=True)
+        snip_tf.get_masks(model)
+    except Exception as error:  # Keras raises many types here
+        raise ValueError(
+            "The model file must be a .keras file of a network with masks. "
+            f"Received: {path} ({type(error).__name__}: {error})"
+        ) from error
+    return model
+
+
+def load_data(settings):
+    """Returns the data of a run."""
+    return data_module.load(
+        settings.dataset, data_dir=settings.data_dir, seed=settings.seed
+    )
+
+
+def build_and_prune(settings, data):
+    """Returns a new network, pruned if the sparsity is not zero, and seconds.
+
+    The seconds are those of scoring and masking, the trace included.
+    """
+    keras.utils.set_random_seed(settings.seed)
+    model = models.build(
+        settings.model,
+        input_shape=data.image_shape,
+        classes=data.classes,
+        kernel_initializer=settings.kernel_initializer,
+        bias_initializer=settings.bias_initializer,
+    )
+    start = time.perf_counter()
+    if settings.sparsity:
+        x, y = data_module.scoring_batch(
+            data, size=settings.score_batch_size, seed=settings.seed
+        )
+        snip_tf.prune(
+            model,
+            x,
+            y,
+            sparsity=settings.sparsity,
+            reinit=settings.reinit,
+            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        )
+    return model, time.perf_counter() - start
+
+
+def train_and_evaluate(settings, model, data, directory):
+    """Trains a network, evaluates it, and writes the run directory.
+
+    Args:
+        settings: The `Settings`.
+        model: The network, pruned or not.
+        data: What `load_data` returned.
+        directory: A run directory from `run_directory.create`.
+
+    Returns:
+        The results: errors in percent on the test set after the last step and
+        at the best validation, kept weights, seconds.
+    """
+    recipe = settings.recipe
+    training.compile_model(
+        model,
+        recipe,
+        steps_per_execution=_steps_at_once(settings.validate_every),
+    )
+    best = directory / "best.weights.h5"
+    start = time.perf_counter()
+    history = training.fit(
+        model,
+        data_module.training_batches(
+            data,
+            batch_size=recipe.batch_size,
+            seed=settings.seed,
+            stop=recipe.steps,
+            augment=settings.dataset.startswith("cifar"),
+        ),
+        recipe,
+        validate_every=settings.validate_every,
+        validation=data_module.evaluation_batches(data, "validation"),
+        callbacks=[
+            keras.callbacks.TensorBoard(directory / "logs", write_graph=False),
+            keras.callbacks.ModelCheckpoint(
+                best,
+                monitor="val_accuracy",
+                mode="max",
+                save_best_only=True,
+                save_weights_only=True,
+            ),
+        ],
+        # A bar where somebody looks on, one line a period elsewhere.
+        verbose=1 if sys.stdout.isatty() else 2,
+    ).history
+    seconds = time.perf_counter() - start
+    test = data_module.evaluation_batches(data, "test")
+    last_error = training.error_of(model, test)
+    run_directory.save_model(model, directory / "model.keras")
+    model.load_weights(best)
+    best_error = training.error_of(model, test)
+    best.unlink()
+    validation_accuracy = history["val_accuracy"]
+    best_period = validation_accuracy.index(max(validation_accuracy)) + 1
+    return {
+        "test_error": last_error,
+        "test_error_at_best_validation": best_error,
+        "best_validation_step": best_period * settings.validate_every,
+        "validation_error": training.error_percentage(validation_accuracy[-1]),
+        "train_error": training.error_percentage(history["accuracy"][-1]),
+        "train_loss": history["loss"][-1],
+        "train_seconds": seconds,
+    }
+
+
+def _steps_at_once(period):
+    """Returns the largest divisor of a period that is at most 50."""
+    return max(steps for steps in range(1, 51) if period % steps == 0)
+
+
+def run(settings, directory, model=None):
+    """Runs it all and writes the run directory.
+
+    Args:
+        settings: The `Settings`.
+        directory: A run directory from `run_directory.create`.
+        model: A network to train as it is; by default one is built and pruned.
+
+    Returns:
+        What stands in result.json: settings, surroundings, kept weights,
+        errors and seconds.
+    """
+    run_directory.write_json(
+        directory / "config.json", dataclasses.asdict(settings)
+    )
+    data = load_data(settings)
+    prune_seconds = None
+    if model is None:
+        model, prune_seconds = build_and_prune(settings, data)
+    print(snip_tf.summary(model), flush=True)
+    return _finish(
+        settings,
+        directory,
+        model,
+        prune_seconds=prune_seconds,
+        **train_and_evaluate(settings, model, data, directory),
+    )
+
+
+def prune_only(settings, directory):
+    """Builds and prunes a network, writes the run directory, returns it."""
+    run_directory.write_json(
+        directory / "config.json", dataclasses.asdict(settings)
+    )
+    model, seconds = build_and_prune(settings, load_data(settings))
+    run_directory.save_model(model, directory / "model.keras")
+    _finish(settings, directory, model, prune_seconds=seconds)
+    return model
+
+
+def _finish(settings, directory, model, **results):
+    result = {
+        **dataclasses.asdict(settings),
+        **_kept(model),
+        **results,
+        **run_directory.surroundings(),
+    }
+    run_directory.write_json(directory / "result.json", result)
+    return result
+
+
+def _kept(model):
+    summary = snip_tf.summary(model)
+    return {
+        "weights": summary.weights,
+        "kept": summary.kept,
+        "sparsity_reached": summary.sparsity,
+        "kept_per_weight": {row.name: row.kept for row in summary.rows},
+    }

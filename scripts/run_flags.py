@@ -1,0 +1,172 @@
+"""The flags of a run, shared by the scripts that start one."""
+
+import dataclasses
+import sys
+
+import environment  # noqa: F401
+
+from absl import app, flags, logging
+
+import experiment
+from snip_tf import data, models, training
+
+_MODEL = flags.DEFINE_enum("model", None, models.NAMES, "The network.")
+_DATASET = flags.DEFINE_enum("dataset", "mnist", data.NAMES, "The data set.")
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir",
+    None,
+    "TFDS data directory to read; by default TFDS_DATA_DIR, else TFDS' own "
+    "directory, into which TFDS downloads.",
+)
+_SPARSITY = flags.DEFINE_float(
+    "sparsity", 0.0, "The fraction of weights to remove, in [0, 1)."
+)
+_SEED = flags.DEFINE_integer(
+    "seed",
+    0,
+    "Fixes the validation split, the draw, the scoring batch and the order.",
+    lower_bound=0,
+)
+_SCORE_BATCH_SIZE = flags.DEFINE_integer(
+    "score_batch_size",
+    None,
+    "Training images to score on; by default one training batch.",
+    lower_bound=1,
+)
+_REINIT = flags.DEFINE_bool(
+    "reinit", False, "Draw the kept weights anew after scoring."
+)
+_KERNEL_INITIALIZER = flags.DEFINE_string(
+    "kernel_initializer", "lecun_normal", "Keras initialiser of the kernels."
+)
+_BIAS_INITIALIZER = flags.DEFINE_string(
+    "bias_initializer", "zeros", "Keras initialiser of the biases."
+)
+_RUN_DIR = flags.DEFINE_string(
+    "run_dir", None, "Directory of the run; by default one under runs/."
+)
+_OVERWRITE = flags.DEFINE_bool(
+    "overwrite", False, "Replace a finished run in the run directory."
+)
+
+# The recipe; what is not given comes from the data set's.
+_RECIPE = {
+    "steps": flags.DEFINE_integer(
+        "steps",
+        None,
+        "Iterations. Unless --drops is given they move in proportion.",
+        lower_bound=1,
+    ),
+    "batch_size": flags.DEFINE_integer(
+        "batch_size", None, "Examples an iteration.", lower_bound=1
+    ),
+    "learning_rate": flags.DEFINE_float(
+        "learning_rate", None, "Initial learning rate.", lower_bound=0.0
+    ),
+    "drops": flags.DEFINE_list(
+        "drops", None, "Steps at which the learning rate drops, ascending."
+    ),
+    "decay": flags.DEFINE_float(
+        "decay", None, "Factor of the learning rate at a drop."
+    ),
+    "optimizer": flags.DEFINE_enum(
+        "optimizer", None, training.OPTIMIZERS, "The optimiser."
+    ),
+    "momentum": flags.DEFINE_float("momentum", None, "Momentum of SGD."),
+    "l2": flags.DEFINE_float(
+        "l2",
+        None,
+        "Factor of the sum of squared weights in the loss.",
+        lower_bound=0.0,
+    ),
+}
+_VALIDATE_EVERY = flags.DEFINE_integer(
+    "validate_every",
+    None,
+    "Steps between two validations; must divide --steps. By default 1000, or "
+    "all if that does not divide them.",
+    lower_bound=1,
+)
+
+
+def run_dir(default):
+    """Returns the run directory that the flags name, and --overwrite."""
+    return _RUN_DIR.value or f"runs/{default}", _OVERWRITE.value
+
+
+def settings(model=None):
+    """Returns the `Settings` that the flags ask for.
+
+    Args:
+        model: Name of the network; by default that of --model.
+    """
+    if model is None and _MODEL.value is None:
+        raise app.UsageError(
+            f"--model must be given: one of {', '.join(models.NAMES)}"
+        )
+    recipe = _recipe()
+    period = _VALIDATE_EVERY.value
+    if period is None:
+        period = recipe.steps if recipe.steps % 1000 else 1000
+    return experiment.Settings(
+        model=model or _MODEL.value,
+        dataset=_DATASET.value,
+        recipe=recipe,
+        sparsity=_SPARSITY.value,
+        seed=_SEED.value,
+        score_batch_size=_SCORE_BATCH_SIZE.value or recipe.batch_size,
+        reinit=_REINIT.value,
+        kernel_initializer=_KERNEL_INITIALIZER.value,
+        bias_initializer=_BIAS_INITIALIZER.value,
+        validate_every=period,
+        data_dir=_DATA_DIR.value,
+    )
+
+
+def _recipe():
+    recipe = training.RECIPES[_DATASET.value]
+    given = {
+        name: flag.value
+        for name, flag in _RECIPE.items()
+        if flag.value is not None
+    }
+    if "drops" in given:
+        try:
+            given["drops"] = tuple(int(drop) for drop in given["drops"])
+        except ValueError as error:
+            raise app.UsageError(
+                "--drops must be steps, as in --drops=10000,15000. Received: "
+                f"{','.join(given['drops'])}"
+            ) from error
+    elif "steps" in given:
+        recipe = recipe.scaled_to(given["steps"])
+    return dataclasses.replace(recipe, **given)
+
+
+def refuse_together(flag, others):
+    """Raises a UsageError if a flag is given beside one that contradicts it."""
+    if flags.FLAGS[flag].value is None:
+        return
+    given = [name for name in others if flags.FLAGS[name].present]
+    if given:
+        raise app.UsageError(
+            f"--{flag} brings its own network and masks and contradicts "
+            + ", ".join(f"--{name}" for name in given)
+        )
+
+
+def run(main):
+    """Runs a script: bad input ends it with one line and exit status 1."""
+
+    def reporting(argv):
+        if len(argv) > 1:
+            raise app.UsageError(f"Not a flag: {' '.join(argv[1:])}")
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.WARNING)  # TFDS reports each read
+        try:
+            main()
+        except (ValueError, OSError, ImportError) as error:
+            logging.debug("Where it came from:", exc_info=True)
+            sys.exit(f"error: {error}")
+
+    app.run(reporting)

@@ -1,0 +1,35 @@
+"""Package metadata of snip_tf."""
+
+import pathlib
+
+import setuptools
+
+_DEMO = ["mlxtend", "matplotlib"]
+_TEST = ["pytest", "ruff", *_DEMO]
+
+setuptools.setup(
+    name="snip_tf",
+    version="0.1.0",
+    description=(
+        "SNIP: single-shot network pruning based on connection sensitivity, "
+        "for TensorFlow 2 and Keras 3"
+    ),
+    long_description=pathlib.Path(__file__)
+    .with_name("README.md")
+    .read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.10",
+    # `models` and `scripts` are too common to be top-level names of an
+    # installed package: the zoo installs as snip_tf.models, scripts not at all.
+    packages=["snip_tf", "snip_tf.models"],
+    package_dir={"snip_tf.models": "models"},
+    install_requires=[
+        "tensorflow>=2.18",
+        "keras>=3.9",
+        "tensorflow-datasets",
+        "absl-py",
+        "numpy",
+    ],
+    extras_require={"demo": _DEMO, "test": _TEST},
+)

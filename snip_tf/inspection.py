@@ -1,0 +1,135 @@
+"""What is left of a pruned model, as numbers and as a table."""
+
+import dataclasses
+
+import numpy as np
+
+from snip_tf import layers
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightSummary:
+    """One masked weight.
+
+    Attributes:
+        name: Its path in the model, for example "fc1/kernel".
+        shape: Its shape.
+        kept: How many of its entries are not removed.
+        live_inputs: How many input units still have a connection; None for a
+            bias.
+        live_outputs: The same for its output units.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    kept: int
+    live_inputs: int | None
+    live_outputs: int | None
+
+    @property
+    def weights(self):
+        """How many entries it has, removed ones included."""
+        return int(np.prod(self.shape))
+
+    @property
+    def sparsity(self):
+        """The fraction of entries removed."""
+        return 1 - self.kept / self.weights
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """The masked weights of a model; prints as a table.
+
+    Attributes:
+        rows: One `WeightSummary` per mask, in the model's order.
+    """
+
+    rows: tuple[WeightSummary, ...]
+
+    @property
+    def weights(self):
+        """The number of prunable weights, m in the paper."""
+        return sum(row.weights for row in self.rows)
+
+    @property
+    def kept(self):
+        """The number of weights that are not removed, kappa in the paper."""
+        return sum(row.kept for row in self.rows)
+
+    @property
+    def sparsity(self):
+        """The fraction of weights removed."""
+        return 1 - self.kept / self.weights
+
+    def __str__(self):
+        header = ("weight", "shape", "kept", "of", "sparsity", "in", "out")
+        cells = [header]
+        for row in self.rows:
+            units = ("", "")
+            if row.live_inputs is not None:
+                units = (
+                    f"{row.live_inputs}/{row.shape[-2]}",
+                    f"{row.live_outputs}/{row.shape[-1]}",
+                )
+            cells.append(
+                (
+                    row.name,
+                    "x".join(map(str, row.shape)),
+                    f"{row.kept:,}",
+                    f"{row.weights:,}",
+                    f"{row.sparsity:.2%}",
+                    *units,
+                )
+            )
+        total = (f"{self.kept:,}", f"{self.weights:,}", f"{self.sparsity:.2%}")
+        cells.append(("total", "", *total, "", ""))
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        lines = [
+            "  ".join(
+                cell.ljust(width) if column < 2 else cell.rjust(width)
+                for column, (cell, width) in enumerate(
+                    zip(row, widths, strict=True)
+                )
+            ).rstrip()
+            for row in cells
+        ]
+        return "\n".join(lines)
+
+
+def summary(model):
+    """Returns per masked weight: shape, kept, sparsity and live units.
+
+    An input or output unit (channel) of a kernel is live if at least one of
+    its connections in that kernel is kept.
+
+    Args:
+        model: A built Keras model with masked layers.
+
+    Raises:
+        ValueError: If the model has no masks.
+    """
+    rows = []
+    for weight, mask in layers.masked_weights(model):
+        kept = mask.numpy() != 0
+        live_inputs = live_outputs = None
+        if kept.ndim > 1:
+            # Kernels are (..., inputs, outputs).
+            axes = tuple(range(kept.ndim))
+            live_inputs = int(kept.any(axis=axes[:-2] + axes[-1:]).sum())
+            live_outputs = int(kept.any(axis=axes[:-1]).sum())
+        rows.append(
+            WeightSummary(
+                name=weight.path,
+                shape=kept.shape,
+                kept=int(kept.sum()),
+                live_inputs=live_inputs,
+                live_outputs=live_outputs,
+            )
+        )
+    return Summary(tuple(rows))
+
+
+def model_sparsity(model):
+    """Returns the fraction of masked weights that are removed, in [0, 1)."""
+    return summary(model).sparsity

@@ -1,0 +1,191 @@
+"""Keras layers whose weights carry a mask.
+
+A masked layer *is* its stock Keras layer: the same constructor (plus
+`mask_bias`), the same `call`. Only reading a weight differs: `layer.kernel` is
+`kernel * mask`, with a float32 mask of zeros and ones that is saved with the
+layer and never trained. The masks are the indicator variables c of Lee et al.
+2019, eq. 3.
+"""
+
+import functools
+
+import keras
+from keras import ops
+
+# The only place that relies on Keras' private names: a stock layer stores the
+# weight `name` either as the attribute `_name`, behind a property that is
+# called `name`, or as the plain attribute `name`.
+_STORED = "_{}".format
+_MASK = "{}_mask".format
+
+
+def _masked_weight(stock_class, name):
+    """Returns the property that reads as weight * mask.
+
+    Where the stock class has a property of that name it is asked for the
+    weight, so that its own additions (LoRA) stay; where the stock layer
+    assigns a plain attribute, the setter stores it under the private name.
+    """
+    stock = getattr(stock_class, name, None)
+
+    def read(layer):
+        if isinstance(stock, property):
+            weight = stock.fget(layer)
+        else:
+            weight = getattr(layer, _STORED(name))
+        mask = getattr(layer, _MASK(name), None)
+        if mask is None:  # no bias, a bias that is not masked, not built yet
+            return weight
+        weight = ops.convert_to_tensor(weight)
+        return weight * ops.cast(mask, weight.dtype)
+
+    def write(layer, weight):
+        setattr(layer, _STORED(name), weight)
+
+    return property(read, write, doc=f"The effective `{name}`: weight * mask.")
+
+
+def _build_with_masks(stock_class):
+    """Returns the stock `build`, after which every weight has its mask."""
+
+    # Keras reads the signature of `build` to know which shapes to pass.
+    @functools.wraps(stock_class.build)
+    def build(layer, *args, **kwargs):
+        stock_class.build(layer, *args, **kwargs)
+        layer._add_masks()
+
+    return build
+
+
+class MaskedLayer:
+    """What all masked layers share; comes before the stock class in the MRO.
+
+    Args:
+        mask_bias: Whether the bias has a mask too and counts as prunable. Off
+            by default, since a layer has few biases and they cost nothing;
+            the networks of the paper count and prune them.
+    """
+
+    _weight_names = ()
+
+    def __init__(self, *args, mask_bias=False, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.mask_bias = bool(mask_bias)
+
+    def _add_masks(self):
+        names = self._weight_names + ("bias",) * self.mask_bias
+        for name in names:
+            weight = getattr(self, _STORED(name))
+            if weight is None:
+                continue
+            mask = self.add_weight(
+                name=_MASK(name),
+                shape=weight.shape,
+                initializer="ones",
+                dtype="float32",
+                autocast=False,
+                trainable=False,
+            )
+            setattr(self, _MASK(name), mask)
+
+    def masked_weights(self):
+        """Returns the (weight, mask) variable pairs: kernels first, then bias.
+
+        Both are `keras.Variable`s of the same shape. Empty before the layer
+        is built.
+        """
+        return [
+            (getattr(self, _STORED(name)), mask)
+            for name in (*self._weight_names, "bias")
+            if (mask := getattr(self, _MASK(name), None)) is not None
+        ]
+
+    def get_config(self):
+        """Returns the stock config with `mask_bias`."""
+        return {**super().get_config(), "mask_bias": self.mask_bias}
+
+    def save_own_variables(self, store):
+        """Stores all variables as they are, masks included.
+
+        Some stock layers override this to store the weight that they read,
+        which would be weight * mask, without the mask.
+        """
+        keras.layers.Layer.save_own_variables(self, store)
+
+    def load_own_variables(self, store):
+        """Loads what `save_own_variables` stored."""
+        keras.layers.Layer.load_own_variables(self, store)
+
+
+def _masks(*weight_names):
+    """Decorates a masked layer class: its weights, and its serial name."""
+
+    def decorate(layer_class):
+        stock_class = stock_class_of(layer_class)
+        layer_class._weight_names = weight_names
+        layer_class.build = _build_with_masks(stock_class)
+        for name in (*weight_names, "bias"):
+            setattr(layer_class, name, _masked_weight(stock_class, name))
+        if not layer_class.__doc__:
+            layer_class.__doc__ = (
+                f"`keras.layers.{stock_class.__name__}` with masked weights: "
+                + ", ".join(f"`{name}`" for name in weight_names)
+                + " and, with `mask_bias=True`, `bias`."
+            )
+        register = keras.saving.register_keras_serializable(package="snip_tf")
+        return register(layer_class)
+
+    return decorate
+
+
+def masked_layers(model):
+    """Returns the masked layers of a model, nested ones included, in order.
+
+    Raises:
+        ValueError: If the model has none, or has not built them yet.
+    """
+    found, seen = [], set()
+
+    def walk(layer):
+        if id(layer) in seen:
+            return
+        seen.add(id(layer))
+        if isinstance(layer, MaskedLayer):
+            found.append(layer)
+        for sublayer in layer._layers:
+            walk(sublayer)
+
+    walk(model)
+    if not any(layer.masked_weights() for layer in found):
+        raise ValueError(
+            "`model` must be built and have at least one layer with a mask: "
+            "use the layers of `snip_tf.layers` or a network of "
+            f"`snip_tf.models`. Received: model={model.name!r} with "
+            f"{len(found)} masked layers, built={model.built}"
+        )
+    return found
+
+
+def masked_weights(model):
+    """Returns all (weight, mask) variable pairs of a model, layer by layer."""
+    return [
+        pair
+        for layer in masked_layers(model)
+        for pair in layer.masked_weights()
+    ]
+
+
+def stock_class_of(layer_class):
+    """Returns the stock Keras class that a masked layer class derives from."""
+    bases = layer_class.__mro__
+    return bases[bases.index(MaskedLayer) + 1]
+
+
+@_masks("kernel")
+class Dense(MaskedLayer, keras.layers.Dense):  # noqa: D101
+    pass
+
+
+@_masks("kernel")
+class Conv2D(MaskedLayer, keras.layers.Conv2D):  # noqa: D101
+    pass

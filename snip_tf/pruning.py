@@ -1,0 +1,184 @@
+"""From scores to masks: keep the top kappa weights, once, before training.
+
+Lee et al. 2019, eq. 7 and Algorithm 1.
+"""
+
+import fractions
+import math
+import warnings
+
+import numpy as np
+
+from snip_tf import layers, scoring
+
+
+def kept_weights(weights, sparsity):
+    """Returns kappa = round(weights * (1 - sparsity)), halves rounded up.
+
+    The sparsity is taken as the decimal number that was written: 95% of
+    266,610 weights leave 13,330.5 and so 13,331, whatever binary floating
+    point makes of 0.95.
+
+    Args:
+        weights: The number of prunable weights, m in the paper.
+        sparsity: The fraction removed, in [0, 1).
+
+    Raises:
+        ValueError: If the sparsity is out of range or would keep no weight.
+    """
+    if not 0 <= sparsity < 1:
+        raise ValueError(
+            "`sparsity` is the fraction of weights removed and must be in "
+            f"[0, 1). Received: sparsity={sparsity}"
+        )
+    density = 1 - fractions.Fraction(str(sparsity))
+    kappa = math.floor(weights * density + fractions.Fraction(1, 2))
+    if kappa == 0:
+        raise ValueError(
+            "`sparsity` must keep at least one weight. Received: "
+            f"sparsity={sparsity} of {weights} weights"
+        )
+    return kappa
+
+
+def keep_top(scores, sparsity):
+    """Returns the masks that keep the highest scores over all layers together.
+
+    Exactly `kept_weights(m, sparsity)` entries are one (eq. 7). Of equal
+    scores those that come first stay: earlier arrays, then lower flat indices.
+
+    Args:
+        scores: A sequence of non-negative arrays, such as `sensitivity`
+            returns.
+        sparsity: The fraction removed over the whole network, in [0, 1).
+
+    Returns:
+        A list of float32 arrays of zeros and ones, of the scores' shapes.
+
+    Raises:
+        ValueError: If the sparsity is out of range or would keep no weight, or
+            if the scores are not finite or all zero.
+    """
+    scores = [np.asarray(score) for score in scores]
+    flat = np.concatenate([score.ravel() for score in scores])
+    kappa = kept_weights(flat.size, sparsity)
+    if not np.isfinite(flat).all() or not flat.any():
+        raise ValueError(
+            "`scores` must be finite and not all zero. Received: "
+            f"{np.count_nonzero(~np.isfinite(flat))} not finite, "
+            f"{np.count_nonzero(flat)} not zero of {flat.size}"
+        )
+    threshold = np.partition(flat, flat.size - kappa)[flat.size - kappa]
+    kept = flat > threshold
+    ties = np.flatnonzero(flat == threshold)
+    kept[ties[: kappa - np.count_nonzero(kept)]] = True
+    ends = np.cumsum([score.size for score in scores])
+    return [
+        part.reshape(score.shape).astype(np.float32)
+        for part, score in zip(np.split(kept, ends[:-1]), scores, strict=True)
+    ]
+
+
+def get_masks(model):
+    """Returns the model's masks as float32 numpy arrays, layer by layer."""
+    return [mask.numpy() for _, mask in layers.masked_weights(model)]
+
+
+def set_masks(model, masks):
+    """Sets the model's masks and sets the removed weights to zero.
+
+    Warns if a layer keeps no weight of a kernel: nothing passes it any more.
+
+    Args:
+        model: A built Keras model with masked layers.
+        masks: One array of zeros and ones per mask, in the order and of the
+            shapes of `get_masks(model)`.
+
+    Raises:
+        ValueError: If the masks do not fit the model or hold other values than
+            0 and 1. The model is then unchanged.
+    """
+    pairs = layers.masked_weights(model)
+    masks = [np.asarray(mask, dtype=np.float32) for mask in masks]
+    if len(masks) != len(pairs):
+        raise ValueError(
+            f"`masks` must hold one array for each of the model's {len(pairs)} "
+            f"masks. Received: {len(masks)} arrays"
+        )
+    for (weight, _), mask in zip(pairs, masks, strict=True):
+        if mask.shape != tuple(weight.shape):
+            raise ValueError(
+                f"The mask of {weight.path} must have the weight's shape "
+                f"{tuple(weight.shape)}. Received: shape={mask.shape}"
+            )
+        if not np.isin(mask, (0, 1)).all():
+            strange = mask[~np.isin(mask, (0, 1))]
+            raise ValueError(
+                f"The mask of {weight.path} must hold zeros and ones. "
+                f"Received: {strange.flat[0]}"
+            )
+    for (weight, variable), mask in zip(pairs, masks, strict=True):
+        variable.assign(mask)
+        # What is stored is what is used: saved, exported and regularised
+        # weights need no mask to be right.
+        weight.assign(weight * mask)
+        if len(mask.shape) > 1 and not mask.any():
+            warnings.warn(
+                f"The mask of {weight.path} removes every weight: its layer "
+                "passes nothing on. Lower the sparsity.",
+                stacklevel=2,
+            )
+
+
+def redraw(model):
+    """Draws all masked weights anew from their layers' initialisers.
+
+    A layer whose initialiser has a fixed seed gets its old values again. The
+    masks stay, and removed weights stay zero.
+    """
+    for layer in layers.masked_layers(model):
+        # An initialiser object returns the same values each time it is asked;
+        # a layer made from the config draws for itself.
+        twin = type(layer).from_config(layer.get_config())
+        twin.build_from_config(layer.get_build_config())
+        fresh = twin.masked_weights()
+        for (weight, mask), (drawn, _) in zip(
+            layer.masked_weights(), fresh, strict=True
+        ):
+            weight.assign(drawn * mask)
+
+
+def prune(
+    model, x, y=None, *, sparsity, loss=None, training=False, reinit=False
+):
+    """Prunes the model in place: sensitivity, then keep_top, then set_masks.
+
+    This is Algorithm 1 of Lee et al. 2019 up to the training, which is then
+    `model.fit` as usual.
+
+    Args:
+        model: A built Keras model with masked layers.
+        x: One batch of inputs or an iterable of batches; see `sensitivity`.
+        y: The targets of the one batch.
+        sparsity: The fraction of all masked weights to remove, in [0, 1).
+        loss: See `sensitivity`; by default the compiled loss.
+        training: See `sensitivity`.
+        reinit: Whether the kept weights are drawn anew after scoring. False
+            trains the draw that was scored, as in Algorithm 1; the authors'
+            code trains a fresh one.
+
+    Returns:
+        The masks, as `keep_top` returns them.
+
+    Raises:
+        ValueError: See `sensitivity` and `keep_top`. The model is then
+            unchanged.
+    """
+    pairs = layers.masked_weights(model)
+    kept_weights(sum(math.prod(mask.shape) for _, mask in pairs), sparsity)
+    scores = scoring.sensitivity(model, x, y, loss=loss, training=training)
+    masks = keep_top(scores, sparsity)
+    set_masks(model, masks)
+    if reinit:
+        redraw(model)
+    return masks
