@@ -8,6 +8,7 @@ Sensitivity, ICLR 2019. The public API:
     set_masks       put masks on a model; get_masks reads them
     prune           the three in one call
     summary         what is left, per weight; model_sparsity in one number
+    masked          any Keras model -> the same with masked layers
     strip           the same model of plain Keras layers
     layers          the masked layers
     models          the networks of the paper: models.build(name)
@@ -16,7 +17,7 @@ Sensitivity, ICLR 2019. The public API:
 """
 
 from snip_tf import layers, models, training
-from snip_tf.conversion import strip
+from snip_tf.conversion import masked, strip
 from snip_tf.inspection import model_sparsity, summary
 from snip_tf.pruning import (
     get_masks,
@@ -34,6 +35,7 @@ __all__ = [
     "keep_top",
     "kept_weights",
     "layers",
+    "masked",
     "model_sparsity",
     "models",
     "prune",

@@ -1,39 +1,158 @@
-"""Between masked models and plain Keras models."""
+"""Between masked models and plain Keras models.
+
+Both ways rewrite the model's Keras configuration, in which a layer stands once
+however deeply it is nested, wrapped or shared, and carry the weights over.
+"""
 
 import keras
 
 from snip_tf import layers
 
+_MASKED = {
+    layers.stock_class_of(cls).__name__: cls for cls in layers.MASKED_CLASSES
+}
+
+
+def masked(model, *, skip=(), mask_bias=False):
+    """Returns the same model with masked layers, every mask one.
+
+    Outputs are those of the model, which is left as it is. The result is not
+    compiled.
+
+    Args:
+        model: A built Keras model that Keras can make from its own config:
+            Sequential, functional, or subclassed with a `get_config`; nested
+            models, wrappers and shared layers included.
+        skip: Layers to leave as they are, by name or as layers; or a function
+            that takes a layer and returns whether to skip it.
+        mask_bias: Whether biases have masks too. The networks of the paper
+            count and prune them; to keep them is the default here.
+
+    Raises:
+        ValueError: If the model is not built, has no layer that can carry a
+            mask, or cannot be made from its config, or if `skip` names a layer
+            that is not there.
+    """
+    if not model.built:
+        raise ValueError(
+            "`model` must be built: call it, or give it an Input. Received: "
+            f"model={model.name!r}, not built"
+        )
+    skipped = _skipped_names(model, skip)
+
+    def with_mask(config):
+        stock = config["module"] == "keras.layers"
+        if not stock or config["class_name"] not in _MASKED:
+            return config
+        if config["config"]["name"] in skipped:
+            return config
+        masked_class = _MASKED[config["class_name"]]
+        return {
+            **config,
+            "module": masked_class.__module__,
+            "registered_name": keras.saving.get_registered_name(masked_class),
+            "config": {**config["config"], "mask_bias": mask_bias},
+        }
+
+    result = _rebuilt(model, with_mask)
+    masks = {id(mask) for _, mask in layers.masked_weights(result)}
+    _copy(
+        values=model.weights,
+        into=[weight for weight in result.weights if id(weight) not in masks],
+    )
+    return result
+
 
 def strip(model):
     """Returns the same model of plain Keras layers, zeros baked in.
 
-    The result needs neither masks nor snip_tf; the model itself is unchanged.
+    The result needs neither masks nor snip_tf; the model itself is left as it
+    is. The result is not compiled.
 
     Args:
-        model: A built Sequential or functional model with masked layers.
+        model: A built model with masked layers, as `masked` takes and returns.
 
     Raises:
-        ValueError: If the model has no masks, or if Keras cannot clone it.
+        ValueError: If the model has no masks or cannot be made from its
+            config.
     """
     pairs = layers.masked_weights(model)
     effective = {id(weight): weight * mask for weight, mask in pairs}
     masks = {id(mask) for _, mask in pairs}
 
-    def plain(layer):
-        if not isinstance(layer, layers.MaskedLayer):
-            return layer.__class__.from_config(layer.get_config())
-        config = layer.get_config()
-        del config["mask_bias"]
-        return layers.stock_class_of(type(layer)).from_config(config)
+    def without_mask(config):
+        if not (config["registered_name"] or "").startswith("snip_tf>"):
+            return config
+        plain = dict(config["config"])
+        del plain["mask_bias"]
+        return {
+            **config,
+            "module": "keras.layers",
+            "registered_name": None,
+            "config": plain,
+        }
 
-    stripped = keras.models.clone_model(
-        model, clone_function=plain, recursive=True
-    )
-    # Masks come after the weights of their layer: without them both models
-    # list the same weights in the same order.
+    result = _rebuilt(model, without_mask)
     weights = [weight for weight in model.weights if id(weight) not in masks]
-    stripped.set_weights(
-        [effective.get(id(weight), weight) for weight in weights]
+    _copy(
+        values=[effective.get(id(weight), weight) for weight in weights],
+        into=result.weights,
     )
-    return stripped
+    return result
+
+
+def _skipped_names(model, skip):
+    found = model._flatten_layers(include_self=False)
+    if callable(skip):
+        return {layer.name for layer in found if skip(layer)}
+    names = {getattr(layer, "name", layer) for layer in skip}
+    unknown = names - {layer.name for layer in found}
+    if unknown:
+        raise ValueError(
+            "`skip` must name layers of the model. Received: "
+            + ", ".join(repr(name) for name in sorted(unknown))
+        )
+    return names
+
+
+def _rebuilt(model, change):
+    """Returns a new model from the model's config, each layer's changed."""
+    # Classes of the user's own need no registration: the model has them.
+    classes = {
+        type(layer).__name__: type(layer)
+        for layer in model._flatten_layers()
+        if not type(layer).__module__.startswith(("keras.", "snip_tf."))
+    }
+    try:
+        config = keras.saving.serialize_keras_object(model)
+        config.pop("compile_config", None)
+        return keras.saving.deserialize_keras_object(
+            _changed(config, change), custom_objects=classes, safe_mode=False
+        )
+    except Exception as error:  # whatever a layer's own code raises
+        raise ValueError(
+            "`model` must be one that Keras can make from its config: "
+            "Sequential, functional, or subclassed with `get_config`. "
+            f"Received: model={model.name!r} ({type(error).__name__}: {error})"
+        ) from error
+
+
+def _changed(config, change):
+    """Applies a change to every serialised object, innermost first."""
+    if isinstance(config, (list, tuple)):
+        return type(config)(_changed(entry, change) for entry in config)
+    if not isinstance(config, dict):
+        return config
+    config = {key: _changed(value, change) for key, value in config.items()}
+    return change(config) if "registered_name" in config else config
+
+
+def _copy(values, into):
+    """Assigns weights, listed alike: masks come last and never in between."""
+    if [tuple(v.shape) for v in values] != [tuple(v.shape) for v in into]:
+        raise ValueError(
+            "`model` must list its weights in the order of its config. "
+            f"Received: {len(values)} weights for {len(into)} of the new model"
+        )
+    for variable, value in zip(into, values, strict=True):
+        variable.assign(value)

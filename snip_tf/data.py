@@ -6,6 +6,7 @@ are divided by 255 and standardised with the mean and the standard deviation
 of the training split (Lee et al. 2019, section 5).
 """
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -225,6 +226,10 @@ def scoring_batch(data, *, size, seed):
 
 def standardise(images, mean, std):
     """Returns (images / 255 - mean) / std, per channel, as a float32 tensor."""
+    # As constants of an image's shape: broadcasting along three channels only
+    # takes twice as long.
+    shape = images.shape[1:]
+    mean, std = np.broadcast_to(mean, shape), np.broadcast_to(std, shape)
     return (tf.cast(images, tf.float32) / 255 - mean) / std
 
 
@@ -248,28 +253,21 @@ def _shuffled_indices(examples, batch_size, seed, start):
 
 
 def _flip_and_shift(images, seed):
-    """Returns every image flipped or not, and shifted by up to 4 pixels."""
-    size, width = images.shape[0], images.shape[2]
-    variants = 2 * (2 * _SHIFT + 1) ** 2
+    """Returns each image flipped or not, and shifted; new pixels are 0."""
+    size, height, width, _ = images.shape
+    shifts = 2 * _SHIFT + 1
     drawn = tf.random.stateless_uniform(
-        [size], seed, maxval=variants, dtype=tf.int32, alg="philox"
+        [size, 1], seed, maxval=2 * shifts**2, dtype=tf.int32, alg="philox"
     )
-    right = tf.cast(drawn % (2 * _SHIFT + 1) - _SHIFT, tf.float32)
-    down = drawn // (2 * _SHIFT + 1) % (2 * _SHIFT + 1) - _SHIFT
-    down = tf.cast(down, tf.float32)
-    flipped = drawn >= variants // 2
-    one, zero = tf.ones([size]), tf.zeros([size])
-    # Output pixel (x, y) is input pixel (a x + b y + c, d x + e y + f).
-    a = tf.where(flipped, -one, one)
-    c = tf.where(flipped, width - 1 + right, -right)
-    transforms = tf.stack([a, zero, c, zero, one, -down, zero, zero], axis=1)
-    return tf.raw_ops.ImageProjectiveTransformV3(
-        images=images,
-        transforms=transforms,
-        output_shape=images.shape[1:3],
-        fill_value=0.0,
-        interpolation="NEAREST",
-    )
+    top, left = drawn // shifts % shifts, drawn % shifts
+    rows = top + tf.range(height)
+    columns = left + tf.range(width)
+    last = width + 2 * _SHIFT - 1
+    columns = tf.where(drawn < shifts**2, columns, last - columns)
+    border = [_SHIFT, _SHIFT]
+    padded = tf.pad(images, [[0, 0], border, border, [0, 0]])
+    images = tf.gather(padded, rows, axis=1, batch_dims=1)
+    return tf.gather(images, columns, axis=2, batch_dims=1)
 
 
 @functools.cache
@@ -298,35 +296,58 @@ def _read_tfds(name, data_dir):
     import tensorflow_datasets as tfds
 
     directory = data_dir or os.environ.get("TFDS_DATA_DIR") or None
-    if directory is not None and not os.path.isdir(directory):
+    if directory and not os.path.isdir(directory):
         raise FileNotFoundError(
-            "`data_dir`, or TFDS_DATA_DIR, must be an existing directory. "
+            "`data_dir`, or else TFDS_DATA_DIR, must be an existing directory. "
             f"Received: {os.fspath(directory)!r}. {_WAYS_OUT}"
         )
-    where = directory or "TFDS' default directory"
-    try:
+    with _damage_named(name, directory):
         builder = tfds.builder(name, data_dir=directory)
-        if not builder.is_prepared():
-            pass
-    except Exception as error:
-        raise
     if not builder.is_prepared():
-        if directory is not None:
+        if directory:
             raise FileNotFoundError(
-                f"The data set {name} is not in {where}. {_WAYS_OUT}"
+                f"The data set {name} is not in {os.fspath(directory)!r}. "
+                f"{_WAYS_OUT}"
             )
         _download(builder)
-    train, test = [
-        Split(
-            *tfds.as_numpy(
-                builder.as_dataset(
-                    split=split, batch_size=-1, as_supervised=True
-                )
+    with _damage_named(name, builder.data_dir):
+        train, test = (
+            Split(*tfds.as_numpy(stored))
+            for stored in builder.as_dataset(
+                split=["train", "test"], batch_size=-1, as_supervised=True
             )
         )
-        for split in ("train", "test")
-    ]
-    return train, test, builder.info.features["label"].num_classes
+        return train, test, builder.info.features["label"].num_classes
+
+
+def _download(builder):
+    """Lets TFDS download, if its first file can be reached at all."""
+    import requests
+
+    url = next(iter(builder.url_infos))
+    try:
+        reachable = requests.get(url, stream=True, timeout=_CONNECT_SECONDS)
+        with reachable:
+            reachable.raise_for_status()
+        builder.download_and_prepare()
+    except OSError as error:
+        raise ConnectionError(
+            f"The data set {builder.name} is not in {builder.data_dir!r} and "
+            f"TFDS cannot download it: {error}. {_WAYS_OUT}"
+        ) from error
+
+
+@contextlib.contextmanager
+def _damage_named(name, directory):
+    """Turns whatever TFDS raises on damaged files into one OSError."""
+    try:
+        yield
+    # TFDS raises AssertionError, ParseError, KeyError, DataLossError and more.
+    except Exception as error:
+        raise OSError(
+            f"The data set {name} in {directory!r} is damaged: {error!r}. "
+            "Delete it there and prepare it again, or use another directory."
+        ) from error
 
 
 def _take(split, indices):

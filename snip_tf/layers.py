@@ -8,6 +8,7 @@ layer and never trained. The masks are the indicator variables c of Lee et al.
 """
 
 import functools
+import types
 
 import keras
 from keras import ops
@@ -36,6 +37,8 @@ def _masked_weight(stock_class, name):
         mask = getattr(layer, _MASK(name), None)
         if mask is None:  # no bias, a bias that is not masked, not built yet
             return weight
+        if name in layer._effective:
+            return layer._effective[name]
         weight = ops.convert_to_tensor(weight)
         return weight * ops.cast(mask, weight.dtype)
 
@@ -66,7 +69,10 @@ class MaskedLayer:
             the networks of the paper count and prune them.
     """
 
+    # Names of the weights with a mask, the bias aside.
     _weight_names = ()
+    # What reads as weight * mask while a recurrent layer runs over time.
+    _effective = types.MappingProxyType({})
 
     def __init__(self, *args, mask_bias=False, **kwargs):
         super().__init__(*args, **kwargs)
@@ -117,8 +123,18 @@ class MaskedLayer:
         keras.layers.Layer.load_own_variables(self, store)
 
 
+# All masked layer classes, in the order of this file.
+MASKED_CLASSES = []
+
+
+def _register(layer_class):
+    MASKED_CLASSES.append(layer_class)
+    register = keras.saving.register_keras_serializable(package="snip_tf")
+    return register(layer_class)
+
+
 def _masks(*weight_names):
-    """Decorates a masked layer class: its weights, and its serial name."""
+    """Decorates a masked layer class: which weights have a mask."""
 
     def decorate(layer_class):
         stock_class = stock_class_of(layer_class)
@@ -126,14 +142,7 @@ def _masks(*weight_names):
         layer_class.build = _build_with_masks(stock_class)
         for name in (*weight_names, "bias"):
             setattr(layer_class, name, _masked_weight(stock_class, name))
-        if not layer_class.__doc__:
-            layer_class.__doc__ = (
-                f"`keras.layers.{stock_class.__name__}` with masked weights: "
-                + ", ".join(f"`{name}`" for name in weight_names)
-                + " and, with `mask_bias=True`, `bias`."
-            )
-        register = keras.saving.register_keras_serializable(package="snip_tf")
-        return register(layer_class)
+        return _register(layer_class)
 
     return decorate
 
@@ -182,10 +191,168 @@ def stock_class_of(layer_class):
 
 
 @_masks("kernel")
-class Dense(MaskedLayer, keras.layers.Dense):  # noqa: D101
-    pass
+class Dense(MaskedLayer, keras.layers.Dense):
+    """`keras.layers.Dense` with a mask on its kernel."""
 
 
 @_masks("kernel")
-class Conv2D(MaskedLayer, keras.layers.Conv2D):  # noqa: D101
-    pass
+class EinsumDense(MaskedLayer, keras.layers.EinsumDense):
+    """`keras.layers.EinsumDense` with a mask on its kernel."""
+
+
+@_masks("embeddings")
+class Embedding(MaskedLayer, keras.layers.Embedding):
+    """`keras.layers.Embedding` with a mask on its embeddings."""
+
+
+@_masks("kernel")
+class Conv1D(MaskedLayer, keras.layers.Conv1D):
+    """`keras.layers.Conv1D` with a mask on its kernel."""
+
+
+@_masks("kernel")
+class Conv2D(MaskedLayer, keras.layers.Conv2D):
+    """`keras.layers.Conv2D` with a mask on its kernel."""
+
+
+@_masks("kernel")
+class Conv3D(MaskedLayer, keras.layers.Conv3D):
+    """`keras.layers.Conv3D` with a mask on its kernel."""
+
+
+@_masks("kernel")
+class Conv1DTranspose(MaskedLayer, keras.layers.Conv1DTranspose):
+    """`keras.layers.Conv1DTranspose` with a mask on its kernel."""
+
+
+@_masks("kernel")
+class Conv2DTranspose(MaskedLayer, keras.layers.Conv2DTranspose):
+    """`keras.layers.Conv2DTranspose` with a mask on its kernel."""
+
+
+@_masks("kernel")
+class Conv3DTranspose(MaskedLayer, keras.layers.Conv3DTranspose):
+    """`keras.layers.Conv3DTranspose` with a mask on its kernel."""
+
+
+@_masks("kernel")
+class DepthwiseConv1D(MaskedLayer, keras.layers.DepthwiseConv1D):
+    """`keras.layers.DepthwiseConv1D` with a mask on its kernel."""
+
+
+@_masks("kernel")
+class DepthwiseConv2D(MaskedLayer, keras.layers.DepthwiseConv2D):
+    """`keras.layers.DepthwiseConv2D` with a mask on its kernel."""
+
+
+@_masks("depthwise_kernel", "pointwise_kernel")
+class SeparableConv1D(MaskedLayer, keras.layers.SeparableConv1D):
+    """`keras.layers.SeparableConv1D` with a mask on both kernels."""
+
+
+@_masks("depthwise_kernel", "pointwise_kernel")
+class SeparableConv2D(MaskedLayer, keras.layers.SeparableConv2D):
+    """`keras.layers.SeparableConv2D` with a mask on both kernels."""
+
+
+@_masks("kernel", "recurrent_kernel")
+class SimpleRNNCell(MaskedLayer, keras.layers.SimpleRNNCell):
+    """`keras.layers.SimpleRNNCell` with a mask on both kernels."""
+
+
+@_masks("kernel", "recurrent_kernel")
+class LSTMCell(MaskedLayer, keras.layers.LSTMCell):
+    """`keras.layers.LSTMCell` with a mask on both kernels."""
+
+
+@_masks("kernel", "recurrent_kernel")
+class GRUCell(MaskedLayer, keras.layers.GRUCell):
+    """`keras.layers.GRUCell` with a mask on both kernels."""
+
+
+class MaskedRecurrent(MaskedLayer):
+    """A stock recurrent layer around a masked cell; the cell has the masks.
+
+    The layer stays the stock one, so that cuDNN still serves where it can.
+    """
+
+    _cell_class = None
+
+    def __init__(self, *args, mask_bias=False, **kwargs):
+        super().__init__(*args, mask_bias=mask_bias, **kwargs)
+        stock = self.cell
+        self._tracker.untrack(stock)
+        self.cell = self._cell_class.from_config(
+            {**stock.get_config(), "mask_bias": mask_bias}
+        )
+
+    def inner_loop(self, *args, **kwargs):
+        """Runs the stock loop with each weight masked once, not every step."""
+        cell = self.cell
+        names = (*cell._weight_names, "bias")
+        # In the instance's dict, as Keras would track and lock an attribute.
+        cell.__dict__["_effective"] = {
+            name: getattr(cell, name)
+            for name in names
+            if getattr(cell, _MASK(name), None) is not None
+        }
+        try:
+            return super().inner_loop(*args, **kwargs)
+        finally:
+            del cell.__dict__["_effective"]
+
+
+def _recurrent(cell_class):
+    """Decorates a masked recurrent layer: its cell, and its serial name."""
+
+    def decorate(layer_class):
+        layer_class._cell_class = cell_class
+        return _register(layer_class)
+
+    return decorate
+
+
+@_recurrent(SimpleRNNCell)
+class SimpleRNN(MaskedRecurrent, keras.layers.SimpleRNN):
+    """`keras.layers.SimpleRNN` with a mask on both kernels of its cell."""
+
+
+@_recurrent(LSTMCell)
+class LSTM(MaskedRecurrent, keras.layers.LSTM):
+    """`keras.layers.LSTM` with a mask on both kernels of its cell."""
+
+
+@_recurrent(GRUCell)
+class GRU(MaskedRecurrent, keras.layers.GRU):
+    """`keras.layers.GRU` with a mask on both kernels of its cell."""
+
+
+# Keras makes these projections when it builds the layer; `_gate_dense` and
+# the like exist under options of the layer only.
+_PROJECTIONS = (
+    "_query_dense",
+    "_key_dense",
+    "_value_dense",
+    "_gate_dense",
+    "_output_dense",
+)
+
+
+@_register
+class MultiHeadAttention(MaskedLayer, keras.layers.MultiHeadAttention):
+    """`keras.layers.MultiHeadAttention` with masks on all its projections."""
+
+    @functools.wraps(keras.layers.MultiHeadAttention.build)
+    def build(self, *args, **kwargs):
+        """Builds the stock layer, then puts masked projections in place."""
+        super().build(*args, **kwargs)
+        for name in _PROJECTIONS:
+            stock = getattr(self, name, None)
+            if stock is None:
+                continue
+            self._tracker.untrack(stock)
+            masked = EinsumDense.from_config(
+                {**stock.get_config(), "mask_bias": self.mask_bias}
+            )
+            masked.build_from_config(stock.get_build_config())
+            setattr(self, name, masked)
