@@ -4,7 +4,7 @@ import pathlib
 
 import setuptools
 
-_DEMO = ["mlxtend", "matplotlib"]
+_DEMO = ["matplotlib", "mlxtend", "tensorboard"]
 _TEST = ["pytest", "ruff", *_DEMO]
 
 setuptools.setup(

@@ -4,11 +4,23 @@ Every network takes images and returns logits, is built, and has masks on all
 kernels and biases, which is how the paper counts its parameters (Table 2).
 """
 
-from snip_tf.models import lenet
+from snip_tf.models import alexnet, lenet, rnn, vgg, wrn
 
 _BUILDERS = {
     "lenet_300_100": lenet.lenet_300_100,
     "lenet_5_caffe": lenet.lenet_5_caffe,
+    "alexnet_s": alexnet.alexnet_s,
+    "alexnet_b": alexnet.alexnet_b,
+    "vgg_c": vgg.vgg_c,
+    "vgg_d": vgg.vgg_d,
+    "vgg_like": vgg.vgg_like,
+    "wrn_16_8": wrn.wrn_16_8,
+    "wrn_16_10": wrn.wrn_16_10,
+    "wrn_22_8": wrn.wrn_22_8,
+    "lstm_s": rnn.lstm_s,
+    "lstm_b": rnn.lstm_b,
+    "gru_s": rnn.gru_s,
+    "gru_b": rnn.gru_b,
 }
 NAMES = tuple(_BUILDERS)
 
@@ -18,11 +30,20 @@ def build(name, **options):
 
     Args:
         name: One of `snip_tf.models.NAMES`.
-        **options: Passed to the network's function: `input_shape`, `classes`,
-            `kernel_initializer`, `bias_initializer`.
+        **options: Passed to the network's function:
+            `input_shape`: (height, width, channels) of one image, by default
+            that of the paper's data set.
+            `classes`: The number of logits, by default 10.
+            `kernel_initializer`: A Keras initialiser or its name, used for
+            recurrent kernels too.
+            `bias_initializer`: The same for biases. A bias that starts at
+            zero, the default, has sensitivity zero and so is pruned.
+            `width`, AlexNet only: The units of its two hidden layers.
+            `units`, LSTM and GRU only: The size of the state.
 
     Raises:
         ValueError: If there is no network of that name.
+        TypeError: If the network has no such option.
     """
     if name not in _BUILDERS:
         raise ValueError(

@@ -4,18 +4,40 @@ import keras
 
 from snip_tf import layers
 
-# Fan-in scaled truncated normal, as in the authors' code. The paper's own
-# ablation (Table 3) finds little between the variance scaling methods.
-KERNEL_INITIALIZER = "lecun_normal"
+# (height, width, channels) of what the paper trains the networks on.
+MNIST = (28, 28, 1)
+CIFAR = (32, 32, 3)
 
 
-def prunable(layer_class, *arguments, kernel_initializer, **options):
-    """Returns a masked layer that draws its own kernel and masks its bias."""
-    initializer = keras.initializers.get(kernel_initializer)
+def initializers(
+    # Fan-in scaled truncated normal, as in the authors' code. The paper's own
+    # ablation (Table 3) finds little between the variance scaling methods.
+    kernel_initializer="lecun_normal",
+    bias_initializer="zeros",
+):
+    """Returns the options that all layers of a network take; no others pass."""
+    return {
+        "kernel_initializer": kernel_initializer,
+        "bias_initializer": bias_initializer,
+    }
+
+
+def own(initializer):
+    """Returns an initialiser that draws for one weight only.
+
+    An initialiser object draws the same numbers each time it is used.
+    """
+    return keras.initializers.get(initializer).clone()
+
+
+def prunable(
+    layer_class, *arguments, kernel_initializer, bias_initializer, **options
+):
+    """Returns a masked layer that draws its own weights and masks its bias."""
     return layer_class(
         *arguments,
-        # An initialiser object draws the same numbers each time it is used.
-        kernel_initializer=initializer.clone(),
+        kernel_initializer=own(kernel_initializer),
+        bias_initializer=own(bias_initializer),
         mask_bias=True,
         **options,
     )
@@ -29,3 +51,26 @@ def dense(*arguments, **options):
 def conv(*arguments, **options):
     """Returns a masked Conv2D layer with a masked bias."""
     return prunable(layers.Conv2D, *arguments, **options)
+
+
+def batch_norm_relu(x, name):
+    """Applies batch normalisation, which has no masks, and ReLU."""
+    normalise = keras.layers.BatchNormalization(
+        momentum=0.99, epsilon=1e-3, name=f"{name}_bn"
+    )
+    return keras.layers.ReLU(name=f"{name}_relu")(normalise(x))
+
+
+def conv_bn_relu(x, filters, size, *, name, **options):
+    """Applies a convolution of padding "same", batch normalisation, ReLU."""
+    x = conv(filters, size, padding="same", name=name, **options)(x)
+    return batch_norm_relu(x, name)
+
+
+def classifier(x, widths, classes, **options):
+    """Flattens, applies hidden layers of these widths, returns the logits."""
+    x = keras.layers.Flatten()(x)
+    for index, width in enumerate(widths, 1):
+        x = dense(width, name=f"fc{index}", **options)(x)
+        x = batch_norm_relu(x, f"fc{index}")
+    return dense(classes, name=f"fc{len(widths) + 1}", **options)(x)

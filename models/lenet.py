@@ -5,25 +5,9 @@ import keras
 from snip_tf.models import blocks
 
 
-def lenet_300_100(
-    input_shape=(28, 28, 1),
-    classes=10,
-    kernel_initializer=blocks.KERNEL_INITIALIZER,
-    bias_initializer="zeros",
-):
-    """Returns the fully connected LeNet: 266,610 weights on MNIST.
-
-    Args:
-        input_shape: The shape of one input; it is flattened.
-        classes: The number of outputs, which are logits.
-        kernel_initializer: A Keras initialiser or its name.
-        bias_initializer: A Keras initialiser or its name. A bias that starts
-            at zero has sensitivity zero and so is pruned.
-    """
-    options = {
-        "kernel_initializer": kernel_initializer,
-        "bias_initializer": bias_initializer,
-    }
+def lenet_300_100(input_shape=blocks.MNIST, classes=10, **initializers):
+    """Returns the fully connected LeNet: 266,610 weights on MNIST."""
+    options = blocks.initializers(**initializers)
     return keras.Sequential(
         [
             keras.Input(input_shape),
@@ -36,27 +20,13 @@ def lenet_300_100(
     )
 
 
-def lenet_5_caffe(
-    input_shape=(28, 28, 1),
-    classes=10,
-    kernel_initializer=blocks.KERNEL_INITIALIZER,
-    bias_initializer="zeros",
-):
+def lenet_5_caffe(input_shape=blocks.MNIST, classes=10, **initializers):
     """Returns the convolutional LeNet: 431,080 weights on MNIST.
 
     As in Caffe's network and in the authors' code there is no non-linearity
     after the convolutions but max pooling.
-
-    Args:
-        input_shape: The shape of one image, (height, width, channels).
-        classes: The number of outputs, which are logits.
-        kernel_initializer: A Keras initialiser or its name.
-        bias_initializer: A Keras initialiser or its name; see lenet_300_100.
     """
-    options = {
-        "kernel_initializer": kernel_initializer,
-        "bias_initializer": bias_initializer,
-    }
+    options = blocks.initializers(**initializers)
     return keras.Sequential(
         [
             keras.Input(input_shape),

@@ -4,6 +4,7 @@ The scripts only read flags and call what is here.
 """
 
 import dataclasses
+import importlib.util
 import sys
 import time
 
@@ -80,6 +81,17 @@ def load_model(path):
     return model
 
 
+def check_fits(model, data):
+    """Raises a ValueError if a network does not take or tell the data."""
+    takes, tells = tuple(model.input_shape[1:]), model.output_shape[-1]
+    if (takes, tells) != (tuple(data.image_shape), data.classes):
+        raise ValueError(
+            f"A network for {data.name} must take images of shape "
+            f"{tuple(data.image_shape)} and have {data.classes} outputs. "
+            f"Received: {model.name} with inputs of {takes} and {tells} outputs"
+        )
+
+
 def load_data(settings):
     """Returns the data of a run."""
     return data_module.load(
@@ -149,16 +161,7 @@ def train_and_evaluate(settings, model, data, directory):
         recipe,
         validate_every=settings.validate_every,
         validation=data_module.evaluation_batches(data, "validation"),
-        callbacks=[
-            keras.callbacks.TensorBoard(directory / "logs", write_graph=False),
-            keras.callbacks.ModelCheckpoint(
-                best,
-                monitor="val_accuracy",
-                mode="max",
-                save_best_only=True,
-                save_weights_only=True,
-            ),
-        ],
+        callbacks=_callbacks(directory, best),
         # A bar where somebody looks on, one line a period elsewhere.
         verbose=1 if sys.stdout.isatty() else 2,
     ).history
@@ -180,6 +183,24 @@ def train_and_evaluate(settings, model, data, directory):
         "train_loss": history["loss"][-1],
         "train_seconds": seconds,
     }
+
+
+def _callbacks(directory, best):
+    callbacks = [
+        keras.callbacks.ModelCheckpoint(
+            best,
+            monitor="val_accuracy",
+            mode="max",
+            save_best_only=True,
+            save_weights_only=True,
+        )
+    ]
+    if importlib.util.find_spec("tensorboard"):
+        logs = directory / "logs"
+        callbacks.append(keras.callbacks.TensorBoard(logs, write_graph=False))
+    else:
+        print("No TensorBoard logs: pip install 'snip_tf[demo]' for them")
+    return callbacks
 
 
 def _steps_at_once(period):
@@ -206,6 +227,7 @@ def run(settings, directory, model=None):
     prune_seconds = None
     if model is None:
         model, prune_seconds = build_and_prune(settings, data)
+    check_fits(model, data)
     print(snip_tf.summary(model), flush=True)
     return _finish(
         settings,

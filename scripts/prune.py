@@ -9,6 +9,7 @@ scripts/train.py --pruned_model=... trains the file it names.
 from absl import app
 
 import experiment
+import program
 import run_directory
 import run_flags
 import snip_tf
@@ -30,4 +31,4 @@ def main():
 
 
 if __name__ == "__main__":
-    run_flags.run(main)
+    program.run(main)

@@ -1,11 +1,10 @@
 """The flags of a run, shared by the scripts that start one."""
 
 import dataclasses
-import sys
 
 import environment  # noqa: F401
 
-from absl import app, flags, logging
+from absl import app, flags
 
 import experiment
 from snip_tf import data, models, training
@@ -153,20 +152,3 @@ def refuse_together(flag, others):
             f"--{flag} brings its own network and masks and contradicts "
             + ", ".join(f"--{name}" for name in given)
         )
-
-
-def run(main):
-    """Runs a script: bad input ends it with one line and exit status 1."""
-
-    def reporting(argv):
-        if len(argv) > 1:
-            raise app.UsageError(f"Not a flag: {' '.join(argv[1:])}")
-        if not flags.FLAGS["verbosity"].present:
-            logging.set_verbosity(logging.WARNING)  # TFDS reports each read
-        try:
-            main()
-        except (ValueError, OSError, ImportError) as error:
-            logging.debug("Where it came from:", exc_info=True)
-            sys.exit(f"error: {error}")
-
-    app.run(reporting)

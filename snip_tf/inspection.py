@@ -120,7 +120,8 @@ def summary(model):
             live_outputs = int(kept.any(axis=axes[:-1]).sum())
         rows.append(
             WeightSummary(
-                name=weight.path,
+                # Keras puts the model first or not, as it was built or loaded.
+                name=weight.path.removeprefix(f"{model.name}/"),
                 shape=kept.shape,
                 kept=int(kept.sum()),
                 live_inputs=live_inputs,

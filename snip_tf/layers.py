@@ -81,7 +81,8 @@ class MaskedLayer:
     def _add_masks(self):
         names = self._weight_names + ("bias",) * self.mask_bias
         for name in names:
-            weight = getattr(self, _STORED(name))
+            # An embedding has no bias at all; other layers may have None.
+            weight = getattr(self, _STORED(name), None)
             if weight is None:
                 continue
             mask = self.add_weight(
@@ -327,13 +328,13 @@ class GRU(MaskedRecurrent, keras.layers.GRU):
     """`keras.layers.GRU` with a mask on both kernels of its cell."""
 
 
-# Keras makes these projections when it builds the layer; `_gate_dense` and
-# the like exist under options of the layer only.
+# Keras makes these projections, in this order, when it builds the layer;
+# `_gate_dense` under an option only.
 _PROJECTIONS = (
     "_query_dense",
     "_key_dense",
-    "_value_dense",
     "_gate_dense",
+    "_value_dense",
     "_output_dense",
 )
 

@@ -111,11 +111,11 @@ def set_masks(model, masks):
                 f"The mask of {weight.path} must have the weight's shape "
                 f"{tuple(weight.shape)}. Received: shape={mask.shape}"
             )
-        if not np.isin(mask, (0, 1)).all():
-            strange = mask[~np.isin(mask, (0, 1))]
+        strange = mask[(mask != 0) & (mask != 1)]
+        if strange.size:
             raise ValueError(
                 f"The mask of {weight.path} must hold zeros and ones. "
-                f"Received: {strange.flat[0]}"
+                f"Received: {strange[0]}"
             )
     for (weight, variable), mask in zip(pairs, masks, strict=True):
         variable.assign(mask)

@@ -50,15 +50,28 @@ def sensitivity(model, x, y=None, *, loss=None, training=False):
     """
     masks = [mask for _, mask in layers.masked_weights(model)]
     gradient_of = _traced_gradient(model, loss, training)
-    total, examples = 0.0, 0
-    for x_batch, y_batch in x if y is None else [(x, y)]:
-        _check_batch(model, x_batch, y_batch, loss)
-        size = len(y_batch)
-        gradient = gradient_of(x_batch, y_batch).numpy()
-        # In double precision, so that the order of the batches and where they
-        # are cut move nothing but the last bits of a single-precision score.
-        total = total + size * gradient.astype(np.float64)
-        examples += size
+    # In training mode layers write: moving averages, seeds of dropout.
+    ids = {id(mask) for mask in masks}
+    state = [
+        (variable, variable.numpy())
+        for variable in model.non_trainable_variables
+        if id(variable) not in ids
+    ]
+    total, examples = None, 0
+    try:
+        for x_batch, y_batch in x if y is None else [(x, y)]:
+            _check_batch(model, x_batch, y_batch, loss)
+            size = len(y_batch)
+            gradient = gradient_of(x_batch, y_batch).numpy()
+            if y is None:
+                # In double precision, so that the order of the batches and
+                # where they are cut move no more than a score's last bits.
+                gradient = size * gradient.astype(np.float64)
+            total = total + gradient if examples else gradient
+            examples += size
+    finally:
+        for variable, value in state:
+            variable.assign(value)
     if not examples:
         raise ValueError("`x` must hold at least one batch. Received: none")
     return _normalised(total, [mask.shape for mask in masks])
@@ -90,12 +103,7 @@ def _trace_gradient(model, loss, training):
     def gradient_of(x, y):
         model = model_reference()
         masks = [mask.value for _, mask in layers.masked_weights(model)]
-        with (
-            # What a layer writes in training mode (moving averages, seeds)
-            # goes to the scope instead of to the model.
-            keras.StatelessScope(),
-            tf.GradientTape(watch_accessed_variables=False) as tape,
-        ):
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(masks)
             outputs = model(x, training=training)
             if given_loss is None:
@@ -146,13 +154,13 @@ def _classes(model, loss):
 def _normalised(gradient, shapes):
     """Returns |g| / sum |g| (eq. 6), cut to the given shapes."""
     magnitudes = np.abs(gradient)
-    total = magnitudes.sum()
+    total = magnitudes.sum(dtype=np.float64)
     if not np.isfinite(total) or total == 0:
         raise ValueError(
             "The gradients of the loss with respect to the masks must be "
             f"finite and not all zero. Received: sum of magnitudes={total}"
         )
-    scores = (magnitudes / total).astype(np.float32)
+    scores = (magnitudes / total).astype(np.float32, copy=False)
     ends = np.cumsum([np.prod(shape, dtype=int) for shape in shapes])
     return [
         part.reshape(shape)

@@ -10,8 +10,6 @@ import math
 
 import keras
 
-from snip_tf import layers
-
 OPTIMIZERS = ("sgd", "adam")
 
 
@@ -28,7 +26,7 @@ class Recipe:
         decay: See `drops`.
         optimizer: One of OPTIMIZERS. Adam has no momentum argument.
         momentum: Of SGD; never Nesterov's.
-        l2: The factor of the sum of squared masked weights in the loss. The
+        l2: The factor of the sum of squared weights in the loss. The
             paper's weight decay of 5e-4 is 2.5e-4 here: the authors' code adds
             5e-4 times half the sum of squares.
     """
@@ -79,17 +77,19 @@ RECIPES = {
 def compile_model(model, recipe, *, steps_per_execution=1):
     """Compiles a model of logits and integer labels, and adds its L2.
 
+    The L2 falls on all trainable weights but those of normalisation layers.
+
     Args:
-        model: A built Keras model with masked layers, whose outputs are
-            logits.
+        model: A built Keras model, masked or plain, whose outputs are logits.
         recipe: A `Recipe`.
         steps_per_execution: How many steps Keras runs between two looks at the
             callbacks. On a small network one step at a time spends half of the
             time outside the network.
     """
     regularizer = keras.regularizers.L2(recipe.l2) if recipe.l2 else None
-    for weight, _ in layers.masked_weights(model):
-        weight.regularizer = regularizer
+    for weight in model.trainable_weights:
+        if weight.name not in ("gamma", "beta"):
+            weight.regularizer = regularizer
     learning_rate = recipe.learning_rate
     if recipe.drops:
         factors = [recipe.decay**drop for drop in range(len(recipe.drops) + 1)]

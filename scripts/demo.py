@@ -1,0 +1,79 @@
+"""Prunes LeNet-300-100 to 95% and trains it beside the dense one, offline.
+
+    python scripts/demo.py
+
+On the 5,000 MNIST images that come with a PyPI package. Ends with a table and
+a picture of the first-layer weights that survived.
+"""
+
+import pathlib
+
+import environment  # noqa: F401
+
+import numpy as np
+from absl import flags
+
+import experiment
+import program
+import run_directory
+import snip_tf
+from snip_tf import training
+
+_RUN_DIR = flags.DEFINE_string("run_dir", "runs/demo", "Where to write.")
+_STEPS = flags.DEFINE_integer(
+    "steps", 3000, "Iterations of each training.", lower_bound=1
+)
+
+
+def main():
+    """Runs the script."""
+    directory = pathlib.Path(_RUN_DIR.value)
+    recipe = training.RECIPES["mnist_5k"].scaled_to(_STEPS.value)
+    results = {}
+    for name, sparsity in (("dense", 0.0), ("sparse", 0.95)):
+        print(f"\nTraining LeNet-300-100, {name}")
+        settings = experiment.Settings(
+            model="lenet_300_100",
+            dataset="mnist_5k",
+            recipe=recipe,
+            sparsity=sparsity,
+            validate_every=max(1, recipe.steps // 6),
+        )
+        run = run_directory.create(directory / name, overwrite=True)
+        results[name] = experiment.run(settings, run)
+    picture = directory / "first_layer.png"
+    sparse = experiment.load_model(directory / "sparse" / "model.keras")
+    draw_first_layer(snip_tf.get_masks(sparse)[0], picture)
+    print(f"\n{snip_tf.summary(sparse)}\n")
+    print(f"{'':8}{'weights':>9}{'test error':>12}")
+    for name, result in results.items():
+        print(f"{name:8}{result['kept']:9,}{result['test_error']:11.2f}%")
+    print(f"\nSurviving first-layer weights: {picture}")
+
+
+def draw_first_layer(mask, path):
+    """Draws how many connections every pixel keeps (Lee et al. 2019, 5.4).
+
+    Args:
+        mask: Array of shape (784, units).
+        path: The PNG file to write.
+    """
+    import matplotlib.figure
+
+    kept = np.asarray(mask).sum(axis=1).reshape(28, 28)
+    figure = matplotlib.figure.Figure(figsize=(4.6, 4), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(kept, cmap="gray")
+    axes.set(
+        title="LeNet-300-100, first layer",
+        xlabel="pixel column",
+        ylabel="pixel row",
+    )
+    figure.colorbar(
+        image, label=f"connections kept, of {mask.shape[1]} a pixel"
+    )
+    figure.savefig(path, dpi=150)
+
+
+if __name__ == "__main__":
+    program.run(main)

@@ -1,0 +1,27 @@
+"""How a script starts and ends."""
+
+import sys
+
+import environment  # noqa: F401
+
+from absl import app, flags, logging
+
+
+def run(main):
+    """Runs a script: bad input ends it with one line and exit status 1.
+
+    With --verbosity=1 it also says where in the code the input was refused.
+    """
+
+    def reporting(argv):
+        if len(argv) > 1:
+            raise app.UsageError(f"Not a flag: {' '.join(argv[1:])}")
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.WARNING)  # TFDS reports each read
+        try:
+            main()
+        except (ValueError, OSError, ImportError) as error:
+            logging.debug("Where it was refused:", exc_info=True)
+            sys.exit(f"error: {error}")
+
+    app.run(reporting)

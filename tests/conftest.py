@@ -1,0 +1,48 @@
+import os
+
+# As in the scripts, and before TensorFlow is imported: fewer log lines.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+import pytest
+
+import snip_tf
+
+CROSS_ENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    keras.utils.set_random_seed(0)
+
+
+@pytest.fixture
+def batch():
+    """100 images of noise and labels."""
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(100, 28, 28, 1)).astype(np.float32)
+    return x, generator.integers(0, 10, 100)
+
+
+@pytest.fixture
+def small_model():
+    """A compiled masked network of 4 inputs and 3 classes: 31 weights."""
+    layers = snip_tf.layers
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            layers.Dense(4, activation="tanh", mask_bias=True, name="hidden"),
+            layers.Dense(3, mask_bias=False, name="logits"),
+        ]
+    )
+    model.compile("sgd", CROSS_ENTROPY)
+    return model
+
+
+@pytest.fixture
+def small_batch():
+    """Eight examples for `small_model`."""
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(8, 4)).astype(np.float32)
+    return x, generator.integers(0, 3, 8)

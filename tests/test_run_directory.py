@@ -1,0 +1,90 @@
+import json
+import os
+
+import pytest
+
+import run_directory
+import snip_tf
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """The directory of a finished run."""
+    directory = run_directory.create(tmp_path / "run")
+    run_directory.write_json(directory / "result.json", {"test_error": 1.5})
+    (directory / "model.keras").write_text("a model")
+    (directory / "logs").mkdir()
+    return directory
+
+
+def test_a_new_directory_is_made_with_its_parents(tmp_path):
+    directory = run_directory.create(tmp_path / "a" / "b")
+    assert os.listdir(directory) == ["config.json"]
+
+
+def test_a_finished_run_is_never_overwritten_unasked(finished):
+    before = sorted(os.listdir(finished))
+    with pytest.raises(FileExistsError, match="finished run.*--overwrite"):
+        run_directory.create(finished)
+    assert sorted(os.listdir(finished)) == before
+
+
+def test_overwrite_clears_a_finished_run(finished):
+    run_directory.create(finished, overwrite=True)
+    assert os.listdir(finished) == ["config.json"]
+
+
+def test_an_unfinished_run_is_replaced(finished):
+    (finished / "result.json").unlink()
+    run_directory.create(finished)
+    assert os.listdir(finished) == ["config.json"]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_other_peoples_files_are_left_alone(overwrite, tmp_path):
+    (tmp_path / "thesis.tex").write_text("...")
+    with pytest.raises(FileExistsError, match="which holds other files"):
+        run_directory.create(tmp_path, overwrite=overwrite)
+    assert os.listdir(tmp_path) == ["thesis.tex"]
+
+
+def test_a_path_below_a_file_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="must be writable. Received: .*file/run"):
+        run_directory.create(tmp_path / "file" / "run")
+
+
+def test_a_path_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "file").write_text("text")
+    with pytest.raises(OSError, match="must be writable. Received: .*file"):
+        run_directory.create(tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "text"
+
+
+def test_json_is_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "result.json"
+    run_directory.write_json(path, {"errors": [1.5]})
+    with pytest.raises(TypeError):
+        run_directory.write_json(path, {"errors": object()})
+    assert json.loads(path.read_text()) == {"errors": [1.5]}
+
+
+def test_a_model_that_cannot_be_saved_leaves_the_old_one(tmp_path, monkeypatch):
+    path = tmp_path / "model.keras"
+    path.write_text("old")
+    model = snip_tf.models.build("lenet_300_100")
+
+    def fail(beside):
+        beside.write_text("half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(model, "save", fail)
+    with pytest.raises(OSError, match="No space"):
+        run_directory.save_model(model, path)
+    assert path.read_text() == "old"
+
+
+def test_surroundings_name_versions_and_cores():
+    surroundings = run_directory.surroundings()
+    assert set(surroundings["versions"]) >= {"tensorflow", "keras", "snip_tf"}
+    assert surroundings["cores"] >= 1

@@ -1,0 +1,263 @@
+import gc
+import weakref
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import CROSS_ENTROPY
+
+import snip_tf
+from snip_tf import layers
+
+
+def flat(arrays):
+    return np.concatenate([np.ravel(array) for array in arrays])
+
+
+def numpy_sensitivity(model, x, y):
+    """|w * dL/dw| / sum of a two-layer tanh network, by hand."""
+    w1, b1, w2 = [weight.numpy() for weight, _ in layers.masked_weights(model)]
+    b2 = model.layers[1].bias.numpy()
+    x, (w1, b1, w2, b2) = x.astype(float), map(float64, (w1, b1, w2, b2))
+    hidden = np.tanh(x @ w1 + b1)
+    logits = hidden @ w2 + b2
+    probabilities = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    d_logits = (probabilities - np.eye(3)[y]) / len(y)
+    d_hidden = d_logits @ w2.T * (1 - hidden**2)
+    by_hand = [
+        np.abs(w1 * (x.T @ d_hidden)),
+        np.abs(b1 * d_hidden.sum(axis=0)),
+        np.abs(w2 * (hidden.T @ d_logits)),
+    ]
+    return [scores / flat(by_hand).sum() for scores in by_hand]
+
+
+def float64(array):
+    return array.astype(np.float64)
+
+
+def test_scores_are_those_worked_out_by_hand(small_model, small_batch):
+    small_model.layers[0]._bias.assign([0.3, -0.1, 0.2, 0.5])
+    scores = snip_tf.sensitivity(small_model, *small_batch)
+    expected = numpy_sensitivity(small_model, *small_batch)
+    for score, by_hand in zip(scores, expected, strict=True):
+        np.testing.assert_allclose(score, by_hand, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["lenet_300_100", "lenet_5_caffe"])
+def test_scores_are_weight_times_gradient(name, batch):
+    model = snip_tf.models.build(name, bias_initializer="random_normal")
+    model.compile(loss=CROSS_ENTROPY)
+    scores = flat(snip_tf.sensitivity(model, *batch))
+    weights = [weight.value for weight, _ in layers.masked_weights(model)]
+    with tf.GradientTape() as tape:
+        loss = CROSS_ENTROPY(batch[1], model(batch[0]))
+    gradients = tape.gradient(loss, weights)
+    products = np.abs(
+        flat(w * g for w, g in zip(weights, gradients, strict=True))
+    )
+    expected = products / products.sum()
+    np.testing.assert_allclose(scores, expected, rtol=1e-3, atol=1e-9)
+
+
+def test_scores_are_finite_differences_of_the_loss(small_batch):
+    """In double precision, moving one mask entry at a time by 1e-4."""
+    x, y = small_batch
+    model = keras.Sequential(
+        [
+            keras.Input((4,), dtype="float64"),
+            layers.Dense(4, "tanh", dtype="float64"),
+            layers.Dense(3, dtype="float64"),
+        ]
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(
+        from_logits=True, dtype="float64"
+    )
+    scores = flat(snip_tf.sensitivity(model, x, y, loss=loss))
+    step = 2.0**-13  # exact in a single-precision mask
+    differences = []
+    for _, mask in layers.masked_weights(model):
+        ones = mask.numpy()
+        for index in np.ndindex(ones.shape):
+            losses = []
+            for sign in (1, -1):
+                moved = ones.copy()
+                moved[index] += sign * step
+                mask.assign(moved)
+                losses.append(float(loss(y, model(x))))
+            mask.assign(ones)
+            differences.append((losses[0] - losses[1]) / (2 * step))
+    expected = np.abs(differences) / np.abs(differences).sum()
+    np.testing.assert_allclose(scores, expected, rtol=1e-5, atol=1e-8)
+
+
+def test_scores_sum_to_one_and_have_the_masks_shapes(small_model, small_batch):
+    scores = snip_tf.sensitivity(small_model, *small_batch)
+    shapes = [mask.shape for mask in snip_tf.get_masks(small_model)]
+    assert [score.shape for score in scores] == shapes
+    assert flat(scores).min() >= 0
+    assert flat(scores).sum() == pytest.approx(1, abs=1e-6)
+
+
+def test_a_bias_of_zero_has_no_sensitivity(small_model, small_batch):
+    _, bias, _ = snip_tf.sensitivity(small_model, *small_batch)
+    np.testing.assert_array_equal(bias, 0)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_scoring_changes_nothing_in_the_model(training, batch):
+    model = keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            layers.Conv2D(4, 3),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dropout(0.5),
+            keras.layers.Flatten(),
+            layers.Dense(10),
+        ]
+    )
+    model.compile("sgd", CROSS_ENTROPY, metrics=["accuracy"])
+    before = [variable.numpy() for variable in model.variables]
+    snip_tf.sensitivity(model, *batch, training=training)
+    for variable, value in zip(model.variables, before, strict=True):
+        np.testing.assert_array_equal(variable, value, err_msg=variable.path)
+
+
+def test_batch_norm_scores_with_moving_statistics_by_default(batch):
+    model = keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            layers.Conv2D(4, 3),
+            keras.layers.BatchNormalization(),
+            keras.layers.Flatten(),
+            layers.Dense(10),
+        ]
+    )
+    model.compile(loss=CROSS_ENTROPY)
+    # With fresh statistics, mean 0 and variance 1, the layer only divides by
+    # sqrt(1 + epsilon): what a network without it gives, to 1e-3.
+    without = keras.Sequential(
+        [model.layers[0], model.layers[2], model.layers[3]]
+    )
+    without.build((None, 28, 28, 1))
+    without.compile(loss=CROSS_ENTROPY)
+    inference = flat(snip_tf.sensitivity(model, *batch))
+    plain = flat(snip_tf.sensitivity(without, *batch))
+    training = flat(snip_tf.sensitivity(model, *batch, training=True))
+    np.testing.assert_allclose(inference, plain, rtol=2e-2, atol=1e-7)
+    assert np.abs(training - plain).max() > 1e-5
+
+
+def test_weight_decay_plays_no_part(small_model, small_batch):
+    free = snip_tf.sensitivity(small_model, *small_batch)
+    for weight, _ in layers.masked_weights(small_model):
+        weight.regularizer = keras.regularizers.L2(10.0)
+    small_model.compile("sgd", CROSS_ENTROPY)
+    decayed = snip_tf.sensitivity(small_model, *small_batch)
+    np.testing.assert_array_equal(flat(decayed), flat(free))
+
+
+def test_batches_add_up_to_one_large_batch(small_model, small_batch):
+    x, y = small_batch
+    whole = flat(snip_tf.sensitivity(small_model, x, y))
+    cut = tf.data.Dataset.from_tensor_slices((x, y)).batch(3)  # 3, 3, 2
+    parts = flat(snip_tf.sensitivity(small_model, cut))
+    np.testing.assert_allclose(parts, whole, rtol=1e-4, atol=1e-7)
+
+
+def test_signed_gradients_are_summed_before_the_absolute_value(small_model):
+    """Two opposite labels on one input: what they agree on stays."""
+    x = np.ones((1, 4), np.float32)
+    batches = [(x, np.array([label])) for label in (0, 1)]
+    summed = flat(snip_tf.sensitivity(small_model, batches))
+    single = [flat(snip_tf.sensitivity(small_model, *b)) for b in batches]
+    assert np.abs(summed - np.mean(single, axis=0)).max() > 1e-2
+
+
+def test_the_order_of_the_examples_does_not_matter(small_model, small_batch):
+    x, y = small_batch
+    scores = flat(snip_tf.sensitivity(small_model, x, y))
+    turned = flat(snip_tf.sensitivity(small_model, x[::-1], y[::-1]))
+    np.testing.assert_allclose(turned, scores, rtol=1e-4, atol=1e-7)
+
+
+def test_another_loss_can_be_given(small_model, small_batch):
+    x, y = small_batch
+    targets = np.eye(3, dtype=np.float32)[y]
+    by_name = snip_tf.sensitivity(small_model, x, targets, loss="mse")
+    by_function = snip_tf.sensitivity(
+        small_model,
+        x,
+        targets,
+        loss=lambda t, p: tf.reduce_mean((t - p) ** 2, axis=-1),
+    )
+    np.testing.assert_allclose(flat(by_name), flat(by_function), rtol=1e-5)
+    compiled = snip_tf.sensitivity(small_model, x, y)
+    assert np.abs(flat(compiled) - flat(by_name)).max() > 1e-3
+
+
+def test_compiling_with_another_loss_is_noticed(small_model, small_batch):
+    x, y = small_batch
+    first = flat(snip_tf.sensitivity(small_model, x, y))
+    targets = np.eye(3, dtype=np.float32)[y]
+    small_model.compile("sgd", "mse")
+    second = flat(snip_tf.sensitivity(small_model, x, targets))
+    assert np.abs(first - second).max() > 1e-3
+
+
+def test_a_scored_model_can_be_collected(small_batch):
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3)])
+    snip_tf.sensitivity(model, *small_batch, loss=CROSS_ENTROPY)
+    reference = weakref.ref(model)
+    keras.backend.clear_session()
+    del model
+    gc.collect()
+    assert reference() is None
+
+
+def test_a_model_without_a_loss_is_refused(small_batch):
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3)])
+    with pytest.raises(ValueError, match="must be compiled with a loss, or"):
+        snip_tf.sensitivity(model, *small_batch)
+
+
+def test_a_model_without_masks_is_refused(small_batch):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    model.compile(loss=CROSS_ENTROPY)
+    with pytest.raises(ValueError, match="at least one layer with a mask"):
+        snip_tf.sensitivity(model, *small_batch)
+
+
+@pytest.mark.parametrize("strange", [np.nan, np.inf])
+def test_inputs_that_are_not_finite_are_refused(
+    strange, small_model, small_batch
+):
+    x, y = small_batch
+    x[2, 1] = strange
+    with pytest.raises(ValueError, match="Received: 1 of 32 values are NaN"):
+        snip_tf.sensitivity(small_model, x, y)
+
+
+@pytest.mark.parametrize("label", [3, -1])
+def test_labels_outside_the_classes_are_refused(
+    label, small_model, small_batch
+):
+    x, y = small_batch
+    y[5] = label
+    message = f"labels from 0 to 2.*3 outputs. Received: a label {label}"
+    with pytest.raises(ValueError, match=message):
+        snip_tf.sensitivity(small_model, x, y)
+
+
+def test_gradients_that_are_all_zero_are_refused(small_model, small_batch):
+    for weight in small_model.weights:
+        weight.assign(np.zeros(weight.shape))
+    with pytest.raises(ValueError, match="finite and not all zero"):
+        snip_tf.sensitivity(small_model, *small_batch)
+
+
+def test_no_batches_are_refused(small_model):
+    with pytest.raises(ValueError, match="at least one batch. Received: none"):
+        snip_tf.sensitivity(small_model, [])
