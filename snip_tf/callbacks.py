@@ -1,0 +1,57 @@
+"""Pruning as one line in anybody's `fit`."""
+
+import keras
+
+from snip_tf import inspection, layers, pruning
+
+
+class PruneAtStart(keras.callbacks.Callback):
+    """Prunes the model before the first training step, and never again.
+
+        model.fit(x, y, callbacks=[PruneAtStart(x[:100], y[:100], 0.95)])
+
+    A model whose masks are not all ones is taken as pruned already, so that
+    training that goes on (`initial_epoch`, `BackupAndRestore`, a loaded file)
+    keeps its masks. After every epoch the logs hold `sparsity`, which the
+    TensorBoard and History callbacks then show.
+
+    Args:
+        x: One batch of inputs or an iterable of batches; see `sensitivity`.
+        y: The targets of the one batch.
+        sparsity: The fraction of all masked weights to remove, in [0, 1).
+        **options: Passed to `prune`: `loss`, `training`, `reinit`.
+
+    Raises:
+        ValueError: If the sparsity is out of range; when training starts, what
+            `prune` raises.
+    """
+
+    def __init__(self, x, y=None, *, sparsity, **options):
+        super().__init__()
+        pruning.check_sparsity(sparsity)
+        self._batch = x, y
+        self._sparsity = sparsity
+        self._options = options
+
+    def on_train_batch_begin(self, batch, logs=None):
+        """Prunes, unless the model is pruned already."""
+        # Not when training begins: BackupAndRestore may load weights then,
+        # after this callback or before it.
+        if self._batch is None:
+            return
+        if all(mask.all() for mask in pruning.get_masks(self.model)):
+            x, y = self._batch
+            pruning.prune(
+                self.model, x, y, sparsity=self._sparsity, **self._options
+            )
+            print(inspection.summary(self.model))
+        self._batch = None
+
+    def on_train_begin(self, logs=None):
+        """Refuses a model without masks before anything is trained."""
+        layers.masked_weights(self.model)
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Adds the sparsity to the logs."""
+        if logs is not None:
+            logs["sparsity"] = inspection.model_sparsity(self.model)
