@@ -21,24 +21,31 @@ def masked(model, *, skip=(), mask_bias=False):
 
     Args:
         model: A built Keras model that Keras can make from its own config:
-            Sequential, functional, or subclassed with a `get_config`; nested
-            models, wrappers and shared layers included.
+            Sequential, functional, or subclassed with its layers in its
+            config; nested models, wrappers and shared layers included.
         skip: Layers to leave as they are, by name or as layers; or a function
-            that takes a layer and returns whether to skip it.
+            that takes a layer and returns whether to skip it. Of layers of
+            one name in several nested models all are left.
         mask_bias: Whether biases have masks too. The networks of the paper
             count and prune them; to keep them is the default here.
 
     Raises:
-        ValueError: If the model is not built, has no layer that can carry a
-            mask, or cannot be made from its config, or if `skip` names a layer
-            that is not there.
+        ValueError: If the model is not built, has masks already, has no layer
+            that can carry one, or cannot be made from its config, or if `skip`
+            names a layer that is not there.
     """
     if not model.built:
         raise ValueError(
             "`model` must be built: call it, or give it an Input. Received: "
             f"model={model.name!r}, not built"
         )
-    skipped = _skipped_names(model, skip)
+    found = model._flatten_layers(include_self=False)
+    if any(isinstance(layer, layers.MaskedLayer) for layer in found):
+        raise ValueError(
+            "`model` must have no masks yet; `strip` takes them off. "
+            f"Received: model={model.name!r}, which has some"
+        )
+    skipped = _skipped_names(found, skip)
 
     def with_mask(config):
         stock = config["module"] == "keras.layers"
@@ -108,10 +115,10 @@ def strip(model):
     return result
 
 
-def _skipped_names(model, skip):
-    found = model._flatten_layers(include_self=False)
+def _skipped_names(found, skip):
     if callable(skip):
         return {layer.name for layer in found if skip(layer)}
+    skip = [skip] if isinstance(skip, str) else skip
     names = {getattr(layer, "name", layer) for layer in skip}
     unknown = names - {layer.name for layer in found}
     if unknown:

@@ -554,3 +554,20 @@ def test_network_of_keras_applications_from_mask_to_strip(name, tmp_path):
     loaded = keras.models.load_model(tmp_path / "pruned.keras")
     assert_same_output(loaded, pruned)
     assert_same_output(snip_tf.strip(loaded), pruned, tolerance=1e-5)
+
+
+def test_a_model_with_masks_is_refused():
+    with pytest.raises(ValueError, match="no masks yet; `strip` takes them"):
+        snip_tf.masked(snip_tf.models.build("lenet_300_100"))
+
+
+def test_one_name_to_skip_needs_no_list():
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            keras.layers.Dense(3),
+            keras.layers.Dense(2, name="head"),
+        ]
+    )
+    masked = snip_tf.masked(model, skip="head")
+    assert [mask.shape for mask in snip_tf.get_masks(masked)] == [(4, 3)]

@@ -419,32 +419,31 @@ def test_einsum_dense_without_bias_axes_has_no_bias_mask():
     assert [mask.name for _, mask in layer.masked_weights()] == ["kernel_mask"]
 
 
-def test_masked_weights_stand_in_the_order_of_the_layers_kernel_first():
-    inner = keras.Sequential(
-        [keras.Input((4,)), layers.Dense(3, name="second")], name="inner"
-    )
+def test_masked_layers_and_weights_stand_in_model_order_kernels_first():
+    first = layers.Dense(4, mask_bias=True)
+    second = layers.Dense(3)
+    third = layers.LSTM(2, mask_bias=True)
     model = keras.Sequential(
         [
             keras.Input((2,)),
-            layers.Dense(4, mask_bias=True, name="first"),
-            inner,
+            first,
+            keras.Sequential([keras.Input((4,)), second]),
             keras.layers.Reshape((3, 1)),
-            layers.LSTM(2, mask_bias=True, name="third"),
-        ],
-        name="outer",
+            third,
+        ]
     )
-    pairs = layers.masked_weights(model)
-    paths = [weight.path.removeprefix("outer/") for weight, _ in pairs]
-    assert paths == [
-        "first/kernel",
-        "first/bias",
-        "second/kernel",
-        "third/lstm_cell/kernel",
-        "third/lstm_cell/recurrent_kernel",
-        "third/lstm_cell/bias",
+    cell = third.cell
+    assert layers.masked_layers(model) == [first, second, third, cell]
+    assert [
+        (weight.name, mask) for weight, mask in layers.masked_weights(model)
+    ] == [
+        ("kernel", first.kernel_mask),
+        ("bias", first.bias_mask),
+        ("kernel", second.kernel_mask),
+        ("kernel", cell.kernel_mask),
+        ("recurrent_kernel", cell.recurrent_kernel_mask),
+        ("bias", cell.bias_mask),
     ]
-    names = [layer.name for layer in layers.masked_layers(model)]
-    assert names == ["first", "second", "third", "lstm_cell"]
 
 
 def test_shared_layer_is_listed_once():
