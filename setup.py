@@ -33,5 +33,5 @@ setuptools.setup(
         "absl-py",
         "numpy",
     ],
-    extras_require={"demo": _DEMO, "test": _TEST},
+    extras_require={"demo": _DEMO, "jax": ["jax"], "test": _TEST},
 )

@@ -34,7 +34,8 @@ def build(name, **options):
             `input_shape`: (height, width, channels) of one image, by default
             that of the paper's data set.
             `classes`: The number of logits, by default 10.
-            `kernel_initializer`: A Keras initialiser or its name, used for
+            `kernel_initializer`: A name of Table 3, rn, tn, vs_x or vs_h; or
+            lecun, the default; or a Keras initialiser or its name. Used for
             recurrent kernels too.
             `bias_initializer`: The same for biases. A bias that starts at
             zero, the default, has sensitivity zero and so is pruned.

@@ -14,8 +14,15 @@ import keras
 
 import run_directory
 import snip_tf
+from snip_tf import criteria, models, pruning, training
 from snip_tf import data as data_module
-from snip_tf import models, pruning, training
+
+CRITERIA = {
+    "snip": snip_tf.sensitivity,
+    "random": criteria.random,
+    "magnitude": criteria.magnitude,
+    "shuffled": criteria.shuffled_sensitivity,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,8 +36,11 @@ class Settings:
         sparsity: The fraction of weights removed before training, in [0, 1).
         seed: Fixes split, draw, scoring batch and order of the examples.
         score_batch_size: How many training images the scores are taken on.
+        criterion: A name of CRITERIA: what the weights are scored by.
         reinit: Whether the kept weights are drawn anew after scoring.
-        kernel_initializer: Name of the Keras initialiser of the kernels.
+        kernel_initializer: Name of the initialiser of the kernels.
+        train_initializer: Name of the initialiser that the kept weights are
+            drawn from after scoring; None for no second draw.
         bias_initializer: Name of the Keras initialiser of the biases.
         validate_every: Steps between two validations.
         data_dir: A TFDS data directory; None for the default.
@@ -42,8 +52,10 @@ class Settings:
     sparsity: float = 0.0
     seed: int = 0
     score_batch_size: int = 100
+    criterion: str = "snip"
     reinit: bool = False
-    kernel_initializer: str = "lecun_normal"
+    kernel_initializer: str = "lecun"
+    train_initializer: str | None = None
     bias_initializer: str = "zeros"
     validate_every: int = 1000
     data_dir: str | None = None
@@ -118,10 +130,30 @@ def build_and_prune(settings, data):
             x,
             y,
             sparsity=settings.sparsity,
+            criterion=CRITERIA[settings.criterion],
             reinit=settings.reinit,
-            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            **_options(settings),
         )
+        if settings.train_initializer:
+            initializer = models.blocks.own(settings.train_initializer)
+            snip_tf.redraw(model, initializer)
     return model, time.perf_counter() - start
+
+
+def _options(settings):
+    """Returns what the criterion of a run takes besides the data."""
+    if settings.criterion == "magnitude":
+        return {}
+    if settings.criterion == "random":
+        return {"seed": settings.seed}
+    options = {
+        "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        # No more memory than a training step.
+        "micro_batch_size": settings.recipe.batch_size,
+    }
+    if settings.criterion == "shuffled":
+        options["seed"] = settings.seed
+    return options
 
 
 def train_and_evaluate(settings, model, data, directory):

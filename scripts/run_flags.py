@@ -35,8 +35,22 @@ _SCORE_BATCH_SIZE = flags.DEFINE_integer(
 _REINIT = flags.DEFINE_bool(
     "reinit", False, "Draw the kept weights anew after scoring."
 )
+_CRITERION = flags.DEFINE_enum(
+    "criterion",
+    "snip",
+    experiment.CRITERIA,
+    "What weights are scored by; the others are controls.",
+)
 _KERNEL_INITIALIZER = flags.DEFINE_string(
-    "kernel_initializer", "lecun_normal", "Keras initialiser of the kernels."
+    "kernel_initializer",
+    "lecun",
+    "Initialiser of the kernels: rn, tn, vs_x, vs_h (Table 3), lecun, or any "
+    "of Keras by its name.",
+)
+_TRAIN_INITIALIZER = flags.DEFINE_string(
+    "train_initializer",
+    None,
+    "Initialiser from which the kept kernels are drawn anew after scoring.",
 )
 _BIAS_INITIALIZER = flags.DEFINE_string(
     "bias_initializer", "zeros", "Keras initialiser of the biases."
@@ -114,8 +128,10 @@ def settings(model=None):
         sparsity=_SPARSITY.value,
         seed=_SEED.value,
         score_batch_size=_SCORE_BATCH_SIZE.value or recipe.batch_size,
+        criterion=_CRITERION.value,
         reinit=_REINIT.value,
         kernel_initializer=_KERNEL_INITIALIZER.value,
+        train_initializer=_TRAIN_INITIALIZER.value,
         bias_initializer=_BIAS_INITIALIZER.value,
         validate_every=period,
         data_dir=_DATA_DIR.value,

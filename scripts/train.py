@@ -23,8 +23,10 @@ _BUILDING = (
     "model",
     "sparsity",
     "score_batch_size",
+    "criterion",
     "reinit",
     "kernel_initializer",
+    "train_initializer",
     "bias_initializer",
 )
 

@@ -7,6 +7,9 @@ Sensitivity, ICLR 2019. The public API:
     keep_top        scores -> masks, exactly kappa ones over all layers
     set_masks       put masks on a model; get_masks reads them
     prune           the three in one call; PruneAtStart does it in `fit`
+    redraw          draw the kept weights anew
+    criteria        other scores: random, magnitude, shuffled_sensitivity
+    save_arrays     scores or masks to an .npz file; load_arrays reads them
     summary         what is left, per weight; model_sparsity in one number
     masked          any Keras model -> the same with masked layers
     strip           the same model of plain Keras layers
@@ -16,35 +19,63 @@ Sensitivity, ICLR 2019. The public API:
     training        the paper's training recipe
 """
 
-from snip_tf import data, layers, models, training
-from snip_tf.callbacks import PruneAtStart
+import importlib
+
+# Keras alone, on any of its backends. Always loaded, as a saved model is made
+# of classes that `layers` and `models` register.
+from snip_tf import layers, models, training
 from snip_tf.conversion import masked, strip
 from snip_tf.inspection import model_sparsity, summary
-from snip_tf.pruning import (
-    get_masks,
-    keep_top,
-    kept_weights,
-    prune,
-    redraw,
-    set_masks,
-)
-from snip_tf.scoring import sensitivity
 
 __all__ = [
     "PruneAtStart",
+    "criteria",
     "data",
     "get_masks",
     "keep_top",
     "kept_weights",
     "layers",
+    "load_arrays",
     "masked",
     "model_sparsity",
     "models",
     "prune",
     "redraw",
+    "save_arrays",
     "sensitivity",
     "set_masks",
     "strip",
     "summary",
     "training",
 ]
+
+# The module of each name that needs TensorFlow, loaded on first use: a pruned
+# model trains on another backend of Keras where TensorFlow is not installed.
+_WITH_TENSORFLOW = {
+    "PruneAtStart": "callbacks",
+    "criteria": "criteria",
+    "data": "data",
+    "get_masks": "pruning",
+    "keep_top": "pruning",
+    "kept_weights": "pruning",
+    "load_arrays": "storage",
+    "prune": "pruning",
+    "redraw": "pruning",
+    "save_arrays": "storage",
+    "sensitivity": "scoring",
+    "set_masks": "pruning",
+}
+
+
+def __getattr__(name):
+    """Returns a public name, or its module, on first use (PEP 562)."""
+    if name in _WITH_TENSORFLOW.values():
+        return importlib.import_module(f"{__name__}.{name}")
+    if name in _WITH_TENSORFLOW:
+        module = __getattr__(_WITH_TENSORFLOW[name])
+        return getattr(module, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})

@@ -7,6 +7,7 @@ import fractions
 import math
 import warnings
 
+import keras
 import numpy as np
 
 from snip_tf import layers, scoring
@@ -46,7 +47,7 @@ def check_sparsity(sparsity):
         )
 
 
-def keep_top(scores, sparsity):
+def keep_top(scores, sparsity, min_kept=0):
     """Returns the masks that keep the highest scores over all layers together.
 
     Exactly `kept_weights(m, sparsity)` entries are one (eq. 7). Of equal
@@ -56,13 +57,17 @@ def keep_top(scores, sparsity):
         scores: A sequence of non-negative arrays, such as `sensitivity`
             returns.
         sparsity: The fraction removed over the whole network, in [0, 1).
+        min_kept: A guard against layers that lose every weight: of each array
+            with two or more axes, that is of each kernel, at least so many of
+            its highest scores stay. The total is kappa all the same.
 
     Returns:
         A list of float32 arrays of zeros and ones, of the scores' shapes.
 
     Raises:
         ValueError: If the sparsity is out of range or would keep no weight, or
-            if the scores are not finite or all zero.
+            too few for `min_kept`, or if the scores are not finite or all
+            zero.
     """
     scores = [np.asarray(score) for score in scores]
     flat = np.concatenate([score.ravel() for score in scores])
@@ -73,6 +78,8 @@ def keep_top(scores, sparsity):
             f"{np.count_nonzero(~np.isfinite(flat))} not finite, "
             f"{np.count_nonzero(flat)} not zero of {flat.size}"
         )
+    if min_kept:
+        flat = _raised(scores, kappa, min_kept)
     threshold = np.partition(flat, flat.size - kappa)[flat.size - kappa]
     kept = flat > threshold
     ties = np.flatnonzero(flat == threshold)
@@ -82,6 +89,25 @@ def keep_top(scores, sparsity):
         part.reshape(score.shape).astype(np.float32)
         for part, score in zip(np.split(kept, ends[:-1]), scores, strict=True)
     ]
+
+
+def _raised(scores, kappa, min_kept):
+    """Returns the flat scores, the best of each kernel raised over all."""
+    raised = []
+    for score in scores:
+        flat = score.ravel().astype(np.float64)
+        if score.ndim > 1:
+            best = np.argsort(-flat, kind="stable")[:min_kept]
+            flat[best] = np.inf
+        raised.append(flat)
+    flat = np.concatenate(raised)
+    needed = np.count_nonzero(np.isinf(flat))
+    if not 0 <= needed <= kappa:
+        raise ValueError(
+            f"`min_kept` must leave room among the {kappa} weights to keep. "
+            f"Received: min_kept={min_kept}, which needs {needed}"
+        )
+    return flat
 
 
 def get_masks(model):
@@ -135,16 +161,27 @@ def set_masks(model, masks):
             )
 
 
-def redraw(model):
+def redraw(model, kernel_initializer=None):
     """Draws all masked weights anew from their layers' initialisers.
 
     A layer whose initialiser has a fixed seed gets its old values again. The
     masks stay, and removed weights stay zero.
+
+    Args:
+        model: A built Keras model with masked layers.
+        kernel_initializer: A Keras initialiser or its name to draw all weights
+            but the biases from; by default each layer's own.
     """
     for layer in layers.masked_layers(model):
         # An initialiser object returns the same values each time it is asked;
         # a layer made from the config draws for itself.
-        twin = type(layer).from_config(layer.get_config())
+        config = layer.get_config()
+        if kernel_initializer is not None:
+            for key in config:
+                if key.endswith("_initializer") and key != "bias_initializer":
+                    initializer = keras.initializers.get(kernel_initializer)
+                    config[key] = initializer.clone()
+        twin = type(layer).from_config(config)
         twin.build_from_config(layer.get_build_config())
         fresh = twin.masked_weights()
         for (weight, mask), (drawn, _) in zip(
@@ -154,7 +191,15 @@ def redraw(model):
 
 
 def prune(
-    model, x, y=None, *, sparsity, loss=None, training=False, reinit=False
+    model,
+    x,
+    y=None,
+    *,
+    sparsity,
+    criterion=scoring.sensitivity,
+    min_kept=0,
+    reinit=False,
+    **options,
 ):
     """Prunes the model in place: sensitivity, then keep_top, then set_masks.
 
@@ -166,11 +211,15 @@ def prune(
         x: One batch of inputs or an iterable of batches; see `sensitivity`.
         y: The targets of the one batch.
         sparsity: The fraction of all masked weights to remove, in [0, 1).
-        loss: See `sensitivity`; by default the compiled loss.
-        training: See `sensitivity`.
+        criterion: The scores: `sensitivity`, or a function that takes and
+            returns the same, such as those of `snip_tf.criteria`.
+        min_kept: See `keep_top`.
         reinit: Whether the kept weights are drawn anew after scoring. False
             trains the draw that was scored, as in Algorithm 1; the authors'
             code trains a fresh one.
+        **options: Passed to the criterion; for `sensitivity` they are `loss`,
+            by default the compiled one, `training`, `ema_decay` and
+            `micro_batch_size`.
 
     Returns:
         The masks, as `keep_top` returns them.
@@ -181,8 +230,7 @@ def prune(
     """
     pairs = layers.masked_weights(model)
     kept_weights(sum(math.prod(mask.shape) for _, mask in pairs), sparsity)
-    scores = scoring.sensitivity(model, x, y, loss=loss, training=training)
-    masks = keep_top(scores, sparsity)
+    masks = keep_top(criterion(model, x, y, **options), sparsity, min_kept)
     set_masks(model, masks)
     if reinit:
         redraw(model)

@@ -3,6 +3,7 @@
 Lee et al. 2019, eq. 5-6: s_j = |dL/dc_j| / sum_k |dL/dc_k|, taken at c = 1.
 """
 
+import itertools
 import weakref
 
 import keras
@@ -16,7 +17,16 @@ from snip_tf import layers
 _TRACED = weakref.WeakKeyDictionary()
 
 
-def sensitivity(model, x, y=None, *, loss=None, training=False):
+def sensitivity(
+    model,
+    x,
+    y=None,
+    *,
+    loss=None,
+    training=False,
+    ema_decay=None,
+    micro_batch_size=None,
+):
     """Returns the connection sensitivity of every masked weight.
 
     The scores say how much the loss would change, to first order, if a
@@ -27,9 +37,8 @@ def sensitivity(model, x, y=None, *, loss=None, training=False):
         model: A built Keras model with masked layers.
         x: One batch of inputs, or, with `y=None`, an iterable of batches
             `(x, y)` such as a finite `tf.data.Dataset`. Over several batches
-            the signed gradients are averaged, weighted by batch size, before
-            the absolute value is taken: the gradient of the loss over all the
-            examples.
+            the signed gradients are averaged before the absolute value is
+            taken: the gradient of the loss over all the examples.
         y: The targets of the one batch.
         loss: A Keras loss, its name, or a function of (targets, outputs). By
             default the loss that the model was compiled with. Weight decay
@@ -37,6 +46,12 @@ def sensitivity(model, x, y=None, *, loss=None, training=False):
         training: Whether layers run in training mode. Off by default, as in
             the authors' code: batch normalisation then uses its moving
             statistics and dropout passes everything.
+        ema_decay: Over several batches, None for the mean over all examples,
+            or the decay in [0, 1) of an exponential moving average of the
+            batches' signed gradients (Lee et al. 2019, 4.2, names both).
+        micro_batch_size: Cuts each batch into pieces of at most so many
+            examples, which bounds the memory and changes no score but by
+            rounding (unless `training` makes examples depend on each other).
 
     Returns:
         A list with one float32 numpy array per mask, of its shape, in the
@@ -45,9 +60,20 @@ def sensitivity(model, x, y=None, *, loss=None, training=False):
 
     Raises:
         ValueError: If the model has no masks or no loss, if the inputs hold
-            NaN or infinity, if a label is not one of the classes, or if the
-            gradients are not finite or all zero.
+            NaN or infinity, if a label is not one of the classes, if the
+            gradients are not finite or all zero, or if an argument is out of
+            its range.
     """
+    if ema_decay is not None and not 0 <= ema_decay < 1:
+        raise ValueError(
+            "`ema_decay` must be None or in [0, 1). "
+            f"Received: ema_decay={ema_decay}"
+        )
+    if micro_batch_size is not None and micro_batch_size < 1:
+        raise ValueError(
+            "`micro_batch_size` must be None or at least 1. "
+            f"Received: micro_batch_size={micro_batch_size}"
+        )
     masks = [mask for _, mask in layers.masked_weights(model)]
     gradient_of = _traced_gradient(model, loss, training)
     # In training mode layers write: moving averages, seeds of dropout.
@@ -57,24 +83,50 @@ def sensitivity(model, x, y=None, *, loss=None, training=False):
         for variable in model.non_trainable_variables
         if id(variable) not in ids
     ]
-    total, examples = None, 0
+    batches = (
+        _pieces(*_checked(model, batch, loss), micro_batch_size)
+        for batch in (x if y is None else [(x, y)])
+    )
     try:
-        for x_batch, y_batch in x if y is None else [(x, y)]:
-            _check_batch(model, x_batch, y_batch, loss)
-            size = len(y_batch)
-            gradient = gradient_of(x_batch, y_batch).numpy()
-            if y is None:
-                # In double precision, so that the order of the batches and
-                # where they are cut move no more than a score's last bits.
-                gradient = size * gradient.astype(np.float64)
-            total = total + gradient if examples else gradient
-            examples += size
+        if ema_decay is None:
+            pieces = itertools.chain.from_iterable(batches)
+            gradient = _mean(gradient_of, pieces)
+        else:
+            gradient = None
+            for pieces in batches:
+                latest = _mean(gradient_of, pieces)
+                if gradient is None:
+                    gradient = latest
+                gradient = ema_decay * gradient + (1 - ema_decay) * latest
     finally:
         for variable, value in state:
             variable.assign(value)
-    if not examples:
+    if gradient is None:
         raise ValueError("`x` must hold at least one batch. Received: none")
-    return _normalised(total, [mask.shape for mask in masks])
+    return _normalised(gradient, [mask.shape for mask in masks])
+
+
+def _pieces(x, y, size):
+    """Yields a batch cut into batches of at most so many examples."""
+    size = size or len(y)
+    for at in range(0, len(y), size):
+        part = slice(at, at + size)
+        yield tf.nest.map_structure(lambda a, part=part: a[part], x), y[part]
+
+
+def _mean(gradient_of, batches):
+    """Returns the mean gradient over all examples, None if there are none.
+
+    In double precision, so that the order of the batches and where they are
+    cut move no more than the last bits of a score.
+    """
+    total, examples = None, 0
+    for x, y in batches:
+        gradient = gradient_of(x, y).numpy().astype(np.float64)
+        gradient *= len(y)
+        total = gradient if total is None else total + gradient
+        examples += len(y)
+    return None if total is None else total / examples
 
 
 def _traced_gradient(model, loss, training):
@@ -118,7 +170,14 @@ def _trace_gradient(model, loss, training):
     return gradient_of
 
 
-def _check_batch(model, x, y, loss):
+def _checked(model, batch, loss):
+    """Returns the inputs and targets of a batch that can be scored."""
+    if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+        raise ValueError(
+            "`x` must be an iterable of batches (inputs, targets), or `y` be "
+            f"given. Received: a batch of type {type(batch).__name__}"
+        )
+    x, y = batch
     for values in tf.nest.flatten(x):
         values = np.asarray(values)
         if values.dtype.kind == "f" and not np.isfinite(values).all():
@@ -136,6 +195,7 @@ def _check_batch(model, x, y, loss):
                 f"`y` must hold labels from 0 to {classes - 1}, as the model "
                 f"has {classes} outputs. Received: a label {wrong.flat[0]}"
             )
+    return x, y
 
 
 def _classes(model, loss):

@@ -182,3 +182,32 @@ def test_removed_weights_stay_exactly_zero(optimizer, batch, tmp_path):
             removed = weight.numpy()[mask.numpy() == 0]
             np.testing.assert_array_equal(removed, 0)
         assert snip_tf.summary(trained).kept == 21_554
+
+
+def test_the_guard_keeps_the_best_of_each_kernel():
+    scores = [np.array([[0.5, 0.4, 0.6]]), np.array([[0.1, 0.3]]), np.ones(3)]
+    masks = snip_tf.keep_top(scores, sparsity=0.375, min_kept=1)
+    np.testing.assert_array_equal(masks[0], [[0, 0, 1]])
+    np.testing.assert_array_equal(masks[1], [[0, 1]])  # by the guard
+    np.testing.assert_array_equal(masks[2], [1, 1, 1])
+
+
+def test_a_guard_that_needs_too_many_is_refused():
+    scores = [np.ones((2, 2)), np.ones((2, 2))]
+    with pytest.raises(ValueError, match="2 weights to keep.*which needs 4"):
+        snip_tf.keep_top(scores, sparsity=0.75, min_kept=2)
+
+
+def test_redraw_takes_another_initialiser():
+    model = snip_tf.models.build("lenet_300_100", kernel_initializer="rn")
+    kernel = model.layers[1]._kernel
+    assert kernel.numpy().std() == pytest.approx(1, rel=0.02)
+    snip_tf.redraw(model, "glorot_uniform")
+    assert kernel.numpy().std() == pytest.approx((2 / 1084) ** 0.5, rel=0.02)
+    np.testing.assert_array_equal(model.layers[1]._bias, 0)
+
+
+def test_a_misspelt_option_is_refused(small_model, small_batch):
+    with pytest.raises(TypeError, match="trainig"):
+        snip_tf.prune(small_model, *small_batch, sparsity=0.5, trainig=True)
+    assert snip_tf.model_sparsity(small_model) == 0

@@ -261,3 +261,46 @@ def test_gradients_that_are_all_zero_are_refused(small_model, small_batch):
 def test_no_batches_are_refused(small_model):
     with pytest.raises(ValueError, match="at least one batch. Received: none"):
         snip_tf.sensitivity(small_model, [])
+
+
+def test_micro_batches_give_the_scores_of_the_whole(small_model, small_batch):
+    x, y = small_batch
+    whole = flat(snip_tf.sensitivity(small_model, x, y))
+    for size in (1, 3, 8, 100):
+        cut = snip_tf.sensitivity(small_model, x, y, micro_batch_size=size)
+        np.testing.assert_allclose(flat(cut), whole, rtol=1e-4, atol=1e-7)
+
+
+def test_the_moving_average_follows_its_formula(small_model, small_batch):
+    """From the signed gradients of each batch, taken with a tape."""
+    x, y = small_batch
+    batches = [(x[:3], y[:3]), (x[3:5], y[3:5]), (x[5:], y[5:])]
+    average = None
+    for x_batch, y_batch in batches:
+        masks = [mask.value for _, mask in layers.masked_weights(small_model)]
+        with tf.GradientTape() as tape:
+            tape.watch(masks)
+            loss = CROSS_ENTROPY(y_batch, small_model(x_batch))
+        gradient = flat(tape.gradient(loss, masks))
+        if average is None:
+            average = gradient
+        average = 0.8 * average + 0.2 * gradient
+    expected = np.abs(average) / np.abs(average).sum()
+    scores = snip_tf.sensitivity(small_model, batches, ema_decay=0.8)
+    np.testing.assert_allclose(flat(scores), expected, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("ema_decay", 1.0), ("micro_batch_size", 0)]
+)
+def test_options_out_of_range_are_refused(
+    option, value, small_model, small_batch
+):
+    with pytest.raises(ValueError, match=f"Received: {option}={value}"):
+        snip_tf.sensitivity(small_model, *small_batch, **{option: value})
+
+
+def test_inputs_without_targets_are_refused(small_model, small_batch):
+    x, _ = small_batch
+    with pytest.raises(ValueError, match="or `y` be given. Received: a batch"):
+        snip_tf.sensitivity(small_model, x)

@@ -1,0 +1,47 @@
+"""Other scores than the sensitivity: the controls for pruning at the start.
+
+Each takes and returns what `sensitivity` does, and goes wherever it goes.
+Frankle et al. (Pruning Neural Networks at Initialization, ICLR 2021) ask these
+of every such method: does it do better than chance, than the size of the
+weights, than chance with its own share for each layer?
+"""
+
+import numpy as np
+
+from snip_tf import layers, scoring
+
+
+def random(model, x=None, y=None, *, seed=0):
+    """Returns scores drawn uniformly from (0, 1]; needs no data."""
+    generator = np.random.default_rng(seed)
+    return [
+        (1 - generator.random(mask.shape)).astype(np.float32)
+        for _, mask in layers.masked_weights(model)
+    ]
+
+
+def magnitude(model, x=None, y=None):
+    """Returns |w|, eq. 2 of Lee et al. 2019; needs no data."""
+    return [
+        np.abs(weight.numpy()) for weight, _ in layers.masked_weights(model)
+    ]
+
+
+def shuffled_sensitivity(model, x, y=None, *, seed=0, **options):
+    """Returns the sensitivities, shuffled within each weight.
+
+    Every layer keeps as many weights as by sensitivity, but others: what then
+    stays as good owes to the layers' shares alone.
+
+    Args:
+        model: See `sensitivity`.
+        x: See `sensitivity`.
+        y: See `sensitivity`.
+        seed: Of the shuffle.
+        **options: Passed to `sensitivity`.
+    """
+    generator = np.random.default_rng(seed)
+    return [
+        generator.permutation(score.ravel()).reshape(score.shape)
+        for score in scoring.sensitivity(model, x, y, **options)
+    ]
