@@ -5,7 +5,7 @@ import pathlib
 import setuptools
 
 _DEMO = ["matplotlib", "mlxtend", "tensorboard"]
-_TEST = ["pytest", "ruff", *_DEMO]
+_TEST = ["jax", "pytest", "pytest-xdist", "ruff", *_DEMO]
 
 setuptools.setup(
     name="snip_tf",

@@ -1,21 +1,25 @@
 """Times masked networks against stock Keras, interleaved, in one process.
 
-    python scripts/benchmark.py --what=step,prune
+    python scripts/benchmark.py --what=step,prune,memory
 
-step   one training step, masked at the paper's sparsity against the same
-       network of plain Keras layers: same optimiser, loss, batches.
-prune  one call of snip_tf.prune, traced, against the masked training step,
-       one of many in an execution and one in a call of its own.
+step    one training step, masked at the paper's sparsity against the same
+        network of plain Keras layers: same optimiser, loss, batches.
+prune   one call of snip_tf.prune, traced, against a stock training step.
+memory  the peak of a process that prunes, against one that trains.
 
-Times are medians over rounds in which each takes its turn; read the ratios.
+The images are noise. Times are medians over rounds in which each takes its
+turn; read the ratios.
 """
 
+import multiprocessing
+import resource
 import statistics
 import time
 
 import environment  # noqa: F401
 
 import keras
+import numpy as np
 from absl import flags
 
 import program
@@ -24,13 +28,29 @@ import snip_tf
 from snip_tf import data, models, training
 
 # Lee et al. 2019, Tables 1 and 2.
-SPARSITIES = {"lenet_300_100": 0.95, "lenet_5_caffe": 0.98}
+SPARSITIES = {
+    "lenet_300_100": 0.95,
+    "lenet_5_caffe": 0.98,
+    "alexnet_s": 0.9,
+    "alexnet_b": 0.9,
+    "vgg_c": 0.95,
+    "vgg_d": 0.95,
+    "vgg_like": 0.97,
+    "wrn_16_8": 0.95,
+    "wrn_16_10": 0.95,
+    "wrn_22_8": 0.95,
+    "lstm_s": 0.95,
+    "lstm_b": 0.95,
+    "gru_s": 0.95,
+    "gru_b": 0.95,
+}
+_SMALL = ["lenet_300_100", "lenet_5_caffe"]
+_KINDS = ("step", "prune", "memory")
+_HALF = np.float32(0.5), np.float32(0.3)  # mean and deviation of noise
 
-_WHAT = flags.DEFINE_list("what", ["step", "prune"], "step, prune or both.")
-_MODELS = flags.DEFINE_list("models", list(SPARSITIES), "The networks.")
-_DATASET = flags.DEFINE_enum("dataset", "mnist_5k", data.NAMES, "The data.")
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "TFDS data directory.")
-_ROUNDS = flags.DEFINE_integer("rounds", 31, "Rounds.", lower_bound=1)
+_WHAT = flags.DEFINE_list("what", ["step", "prune"], "step, prune, memory.")
+_MODELS = flags.DEFINE_list("models", _SMALL, "The networks, or all.")
+_ROUNDS = flags.DEFINE_integer("rounds", 31, "Rounds.", lower_bound=2)
 _STEPS = flags.DEFINE_integer(
     "steps_per_execution", 50, "Training steps a round.", lower_bound=1
 )
@@ -38,7 +58,9 @@ _STEPS = flags.DEFINE_integer(
 
 def main():
     """Runs the script."""
-    for flag, known in (("what", ("step", "prune")), ("models", models.NAMES)):
+    if _MODELS.value == ["all"]:
+        _MODELS.value = list(SPARSITIES)
+    for flag, known in (("what", _KINDS), ("models", tuple(SPARSITIES))):
         for value in flags.FLAGS[flag].value:
             if value not in known:
                 raise ValueError(
@@ -49,53 +71,97 @@ def main():
         f"{place['processor']}, {place['cores']} cores, TensorFlow "
         f"{place['versions']['tensorflow']}, Keras {place['versions']['keras']}"
     )
-    examples = data.load(_DATASET.value, data_dir=_DATA_DIR.value)
     for name in _MODELS.value:
-        compare(name, examples)
+        if "step" in _WHAT.value or "prune" in _WHAT.value:
+            compare_times(name, _WHAT.value, _ROUNDS.value, _STEPS.value)
+        if "memory" in _WHAT.value:
+            compare_memory(name)
 
 
-def compare(name, examples):
+def compare_times(name, what, rounds, steps):
     """Prints the times of one network."""
-    recipe = training.RECIPES[_DATASET.value]
-    masked = models.build(
-        name, input_shape=examples.image_shape, classes=examples.classes
-    )
+    masked, examples, recipe = _task(name)
     fresh = masked.get_weights()
-    x, y = data.scoring_batch(examples, size=recipe.batch_size, seed=0)
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-
-    def prune():
-        snip_tf.prune(masked, x, y, sparsity=SPARSITIES[name], loss=loss)
-
+    prune = _pruning(name, masked, examples, recipe)
     prune()
-    many = _STEPS.value
-    turns = {"step, masked": (many, _steps(masked, examples, recipe, many))}
-    if "step" in _WHAT.value:
-        stock = _steps(snip_tf.strip(masked), examples, recipe, many)
-        turns["step, stock Keras"] = many, stock
-    if "prune" in _WHAT.value:
-        twin = keras.models.clone_model(masked)
-        turns["step in a call"] = 1, _steps(twin, examples, recipe, 1)
+    stock = keras.models.clone_model(snip_tf.strip(masked))
+    turns = {"stock step": (steps, _steps(stock, examples, recipe, steps))}
+    if "step" in what:
+        pruned = keras.models.clone_model(masked)
+        pruned.set_weights(masked.get_weights())
+        turns["masked step"] = steps, _steps(pruned, examples, recipe, steps)
+    if "prune" in what:
+        single = keras.models.clone_model(stock)
+        turns["stock step in a call"] = 1, _steps(single, examples, recipe, 1)
         turns["prune"] = 1, prune
     seconds = {turn: [] for turn in turns}
-    for round_number in range(_ROUNDS.value + 1):
-        for turn, (steps, run) in turns.items():
+    for round_number in range(rounds + 1):
+        for turn, (times, run) in turns.items():
             if turn == "prune":
                 masked.set_weights(fresh)  # a new network, every mask one
-            elapsed = _seconds(run) / steps
+            elapsed = _seconds(run) / times
             if round_number:  # the first traces
                 seconds[turn].append(elapsed)
     medians = {
         turn: _report(name, turn, values) for turn, values in seconds.items()
     }
     for above, below in (
-        ("step, masked", "step, stock Keras"),
-        ("prune", "step, masked"),
-        ("prune", "step in a call"),
+        ("masked step", "stock step"),
+        ("prune", "stock step"),
+        ("prune", "stock step in a call"),
     ):
-        if above in medians and below in medians:
+        if above in medians:
             ratio = medians[above] / medians[below]
             print(f"{name:16}{above} / {below}: {ratio:.2f}", flush=True)
+
+
+def compare_memory(name):
+    """Prints the peak memory of a process that trains and one that prunes."""
+    processes = multiprocessing.get_context("spawn")
+    peaks = {}
+    for what in ("stock step", "prune"):
+        with processes.Pool(1) as pool:
+            peaks[what] = pool.apply(_peak, (name, what))
+        print(f"{name:16}{what:24}{peaks[what]:8.0f} MB at its peak")
+    ratio = peaks["prune"] / peaks["stock step"]
+    print(f"{name:16}prune / stock step, memory: {ratio:.2f}", flush=True)
+
+
+def _peak(name, what):
+    """Returns the peak resident memory of this process, in MB."""
+    model, examples, recipe = _task(name)
+    if what == "prune":
+        run = _pruning(name, model, examples, recipe)
+    else:
+        stock = snip_tf.strip(model)
+        del model
+        run = _steps(stock, examples, recipe, 1)
+    for _ in range(3):
+        run()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _task(name):
+    """Returns a new network, noise in its shape, and its recipe."""
+    model = models.build(name)
+    shape = model.input_shape[1:]
+    generator = np.random.default_rng(0)
+    noise = data.Split(
+        generator.integers(0, 256, (1000, *shape), dtype=np.uint8),
+        generator.integers(0, 10, 1000),
+    )
+    examples = data.Data("noise", noise, noise, noise, *_HALF, 10)
+    recipe = training.RECIPES["mnist" if shape[0] == 28 else "cifar10"]
+    return model, examples, recipe
+
+
+def _pruning(name, model, examples, recipe):
+    """Returns a function that prunes the model at the paper's sparsity."""
+    x, y = data.scoring_batch(examples, size=recipe.batch_size, seed=0)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    return lambda: snip_tf.prune(
+        model, x, y, sparsity=SPARSITIES[name], loss=loss
+    )
 
 
 def _steps(model, examples, recipe, steps_per_execution):
@@ -121,7 +187,7 @@ def _report(name, what, seconds):
     median = statistics.median(seconds)
     low, *_, high = statistics.quantiles(seconds, n=10)
     print(
-        f"{name:16}{what:20}{1e3 * median:10.2f} ms   "
+        f"{name:16}{what:24}{1e3 * median:10.2f} ms   "
         f"(10th to 90th percentile {1e3 * low:.2f} to {1e3 * high:.2f})",
         flush=True,
     )

@@ -24,8 +24,18 @@ import importlib
 # Keras alone, on any of its backends. Always loaded, as a saved model is made
 # of classes that `layers` and `models` register.
 from snip_tf import layers, models, training
+from snip_tf.callbacks import PruneAtStart
 from snip_tf.conversion import masked, strip
 from snip_tf.inspection import model_sparsity, summary
+from snip_tf.pruning import (
+    get_masks,
+    keep_top,
+    kept_weights,
+    prune,
+    redraw,
+    set_masks,
+)
+from snip_tf.storage import load_arrays, save_arrays
 
 __all__ = [
     "PruneAtStart",
@@ -52,18 +62,9 @@ __all__ = [
 # The module of each name that needs TensorFlow, loaded on first use: a pruned
 # model trains on another backend of Keras where TensorFlow is not installed.
 _WITH_TENSORFLOW = {
-    "PruneAtStart": "callbacks",
     "criteria": "criteria",
     "data": "data",
-    "get_masks": "pruning",
-    "keep_top": "pruning",
-    "kept_weights": "pruning",
-    "load_arrays": "storage",
-    "prune": "pruning",
-    "redraw": "pruning",
-    "save_arrays": "storage",
     "sensitivity": "scoring",
-    "set_masks": "pruning",
 }
 
 

@@ -8,7 +8,8 @@ from snip_tf import inspection, layers, pruning
 class PruneAtStart(keras.callbacks.Callback):
     """Prunes the model before the first training step, and never again.
 
-        model.fit(x, y, callbacks=[PruneAtStart(x[:100], y[:100], 0.95)])
+        prune = snip_tf.PruneAtStart(x[:100], y[:100], sparsity=0.95)
+        model.fit(x, y, callbacks=[prune])
 
     A model whose masks are not all ones is taken as pruned already, so that
     training that goes on (`initial_epoch`, `BackupAndRestore`, a loaded file)
@@ -19,7 +20,7 @@ class PruneAtStart(keras.callbacks.Callback):
         x: One batch of inputs or an iterable of batches; see `sensitivity`.
         y: The targets of the one batch.
         sparsity: The fraction of all masked weights to remove, in [0, 1).
-        **options: Passed to `prune`: `loss`, `training`, `reinit`.
+        **options: Passed to `prune`: `criterion`, `loss`, `reinit`...
 
     Raises:
         ValueError: If the sparsity is out of range; when training starts, what
@@ -32,24 +33,26 @@ class PruneAtStart(keras.callbacks.Callback):
         self._batch = x, y
         self._sparsity = sparsity
         self._options = options
+        self._starting = False
 
     def on_train_batch_begin(self, batch, logs=None):
         """Prunes, unless the model is pruned already."""
         # Not when training begins: BackupAndRestore may load weights then,
         # after this callback or before it.
-        if self._batch is None:
+        if not self._starting:
             return
+        self._starting = False
         if all(mask.all() for mask in pruning.get_masks(self.model)):
             x, y = self._batch
             pruning.prune(
                 self.model, x, y, sparsity=self._sparsity, **self._options
             )
             print(inspection.summary(self.model))
-        self._batch = None
 
     def on_train_begin(self, logs=None):
         """Refuses a model without masks before anything is trained."""
         layers.masked_weights(self.model)
+        self._starting = True
 
     def on_epoch_end(self, epoch, logs=None):
         """Adds the sparsity to the logs."""

@@ -4,6 +4,8 @@ Both ways rewrite the model's Keras configuration, in which a layer stands once
 however deeply it is nested, wrapped or shared, and carry the weights over.
 """
 
+import warnings
+
 import keras
 
 from snip_tf import layers
@@ -63,6 +65,7 @@ def masked(model, *, skip=(), mask_bias=False):
 
     result = _rebuilt(model, with_mask)
     masks = {id(mask) for _, mask in layers.masked_weights(result)}
+    _warn_of_missed(result, skipped)
     _copy(
         values=model.weights,
         into=[weight for weight in result.weights if id(weight) not in masks],
@@ -113,6 +116,28 @@ def strip(model):
         into=result.weights,
     )
     return result
+
+
+def _warn_of_missed(result, skipped):
+    """Warns of layers that could have a mask but are made by others' code."""
+    on_purpose = {
+        id(inner)
+        for layer in result._flatten_layers()
+        if layer.name in skipped
+        for inner in layer._flatten_layers()
+    }
+    stock = {layers.stock_class_of(cls) for cls in _MASKED.values()}
+    missed = [
+        layer.name
+        for layer in result._flatten_layers()
+        if type(layer) in stock and id(layer) not in on_purpose
+    ]
+    if missed:
+        warnings.warn(
+            "These layers get no mask, as they are made inside of other "
+            f"layers' own code: {', '.join(missed)}",
+            stacklevel=3,
+        )
 
 
 def _skipped_names(found, skip):

@@ -1,7 +1,9 @@
 """What is left of a pruned model, as numbers and as a table."""
 
 import dataclasses
+import math
 
+import keras
 import numpy as np
 
 from snip_tf import layers
@@ -15,16 +17,20 @@ class WeightSummary:
         name: Its path in the model, for example "fc1/kernel".
         shape: Its shape.
         kept: How many of its entries are not removed.
-        live_inputs: How many input units still have a connection; None for a
-            bias.
+        inputs: How many input units (channels) it connects; None for a bias,
+            and where an equation says what its axes mean.
+        live_inputs: How many of them still have a connection.
+        outputs: The same for its output units.
         live_outputs: The same for its output units.
     """
 
     name: str
     shape: tuple[int, ...]
     kept: int
-    live_inputs: int | None
-    live_outputs: int | None
+    inputs: int | None = None
+    live_inputs: int | None = None
+    outputs: int | None = None
+    live_outputs: int | None = None
 
     @property
     def weights(self):
@@ -69,8 +75,8 @@ class Summary:
             units = ("", "")
             if row.live_inputs is not None:
                 units = (
-                    f"{row.live_inputs}/{row.shape[-2]}",
-                    f"{row.live_outputs}/{row.shape[-1]}",
+                    f"{row.live_inputs}/{row.inputs}",
+                    f"{row.live_outputs}/{row.outputs}",
                 )
             cells.append(
                 (
@@ -109,28 +115,39 @@ def summary(model):
     Raises:
         ValueError: If the model has no masks.
     """
-    rows = []
-    for weight, mask in layers.masked_weights(model):
-        kept = mask.numpy() != 0
-        live_inputs = live_outputs = None
-        if weight.name != "bias":
-            # Kernels are (..., inputs, outputs).
-            axes = tuple(range(kept.ndim))
-            live_inputs = int(kept.any(axis=axes[:-2] + axes[-1:]).sum())
-            live_outputs = int(kept.any(axis=axes[:-1]).sum())
-        rows.append(
-            WeightSummary(
-                # Keras puts the model first or not, as it was built or loaded.
-                name=weight.path.removeprefix(f"{model.name}/"),
-                shape=kept.shape,
-                kept=int(kept.sum()),
-                live_inputs=live_inputs,
-                live_outputs=live_outputs,
-            )
+    return Summary(
+        tuple(
+            _summary_of(model, layer, weight, mask)
+            for layer in layers.masked_layers(model)
+            for weight, mask in layer.masked_weights()
         )
-    return Summary(tuple(rows))
+    )
 
 
 def model_sparsity(model):
     """Returns the fraction of masked weights that are removed, in [0, 1)."""
-    return summary(model).sparsity
+    masks = [
+        keras.ops.convert_to_numpy(mask)
+        for _, mask in layers.masked_weights(model)
+    ]
+    kept = sum(np.count_nonzero(mask) for mask in masks)
+    return 1 - kept / sum(mask.size for mask in masks)
+
+
+def _summary_of(model, layer, weight, mask):
+    kept = keras.ops.convert_to_numpy(mask) != 0
+    units = {}
+    axes = layer.unit_axes(weight)
+    if axes is not None:
+        for name, own in zip(("inputs", "outputs"), axes, strict=True):
+            own = tuple(axis % kept.ndim for axis in own)
+            others = tuple(set(range(kept.ndim)) - set(own))
+            units[name] = math.prod(kept.shape[axis] for axis in own)
+            units[f"live_{name}"] = int(kept.any(axis=others).sum())
+    return WeightSummary(
+        # Keras puts the model first or not, as it was built or loaded.
+        name=weight.path.removeprefix(f"{model.name}/"),
+        shape=kept.shape,
+        kept=int(kept.sum()),
+        **units,
+    )

@@ -71,6 +71,9 @@ class MaskedLayer:
 
     # Names of the weights with a mask, the bias aside.
     _weight_names = ()
+    # The axes of a kernel that count its input and its output units; of a
+    # depthwise kernel each (channel, multiple) is an output. None if unknown.
+    _input_axes, _output_axes = (-2,), (-1,)
     # What reads as weight * mask while a recurrent layer runs over time.
     _effective = types.MappingProxyType({})
 
@@ -107,6 +110,17 @@ class MaskedLayer:
             if (mask := getattr(self, _MASK(name), None)) is not None
         ]
 
+    def unit_axes(self, weight):
+        """Returns (input axes, output axes) of a masked weight, or None.
+
+        None for a bias, and where an equation says what the axes mean.
+        """
+        if weight.name == "bias" or self._input_axes is None:
+            return None
+        if weight.name == "depthwise_kernel":
+            return (-2,), (-2, -1)
+        return self._input_axes, self._output_axes
+
     def stock_weights(self):
         """Returns (weight, value) pairs: what the stock layer is to store."""
         return [
@@ -126,8 +140,24 @@ class MaskedLayer:
         keras.layers.Layer.save_own_variables(self, store)
 
     def load_own_variables(self, store):
-        """Loads what `save_own_variables` stored."""
-        keras.layers.Layer.load_own_variables(self, store)
+        """Loads what `save_own_variables` stored, or the stock layer's.
+
+        What a stock layer stored has no masks: all weights are then kept.
+        """
+        masks = [mask for _, mask in self.masked_weights()]
+        weights = [
+            variable
+            for variable in self._trainable_variables
+            + self._non_trainable_variables
+            if not any(variable is mask for mask in masks)
+        ]
+        if not masks or len(store.keys()) != len(weights):
+            keras.layers.Layer.load_own_variables(self, store)
+            return
+        for index, weight in enumerate(weights):
+            weight.assign(store[f"{index}"])
+        for mask in masks:
+            mask.assign(ops.ones(mask.shape))
 
 
 # All masked layer classes, in the order of this file.
@@ -206,6 +236,8 @@ class Dense(MaskedLayer, keras.layers.Dense):
 class EinsumDense(MaskedLayer, keras.layers.EinsumDense):
     """`keras.layers.EinsumDense` with a mask on its kernel."""
 
+    _input_axes = _output_axes = None
+
 
 @_masks("embeddings")
 class Embedding(MaskedLayer, keras.layers.Embedding):
@@ -231,25 +263,35 @@ class Conv3D(MaskedLayer, keras.layers.Conv3D):
 class Conv1DTranspose(MaskedLayer, keras.layers.Conv1DTranspose):
     """`keras.layers.Conv1DTranspose` with a mask on its kernel."""
 
+    _input_axes, _output_axes = (-1,), (-2,)
+
 
 @_masks("kernel")
 class Conv2DTranspose(MaskedLayer, keras.layers.Conv2DTranspose):
     """`keras.layers.Conv2DTranspose` with a mask on its kernel."""
+
+    _input_axes, _output_axes = (-1,), (-2,)
 
 
 @_masks("kernel")
 class Conv3DTranspose(MaskedLayer, keras.layers.Conv3DTranspose):
     """`keras.layers.Conv3DTranspose` with a mask on its kernel."""
 
+    _input_axes, _output_axes = (-1,), (-2,)
+
 
 @_masks("kernel")
 class DepthwiseConv1D(MaskedLayer, keras.layers.DepthwiseConv1D):
     """`keras.layers.DepthwiseConv1D` with a mask on its kernel."""
 
+    _output_axes = (-2, -1)
+
 
 @_masks("kernel")
 class DepthwiseConv2D(MaskedLayer, keras.layers.DepthwiseConv2D):
     """`keras.layers.DepthwiseConv2D` with a mask on its kernel."""
+
+    _output_axes = (-2, -1)
 
 
 @_masks("depthwise_kernel", "pointwise_kernel")

@@ -5,12 +5,13 @@ Lee et al. 2019, eq. 7 and Algorithm 1.
 
 import fractions
 import math
+import numbers
 import warnings
 
 import keras
 import numpy as np
 
-from snip_tf import layers, scoring
+from snip_tf import layers
 
 
 def kept_weights(weights, sparsity):
@@ -40,10 +41,11 @@ def kept_weights(weights, sparsity):
 
 def check_sparsity(sparsity):
     """Raises a ValueError if a sparsity is not a fraction in [0, 1)."""
-    if not 0 <= sparsity < 1:
+    is_number = isinstance(sparsity, numbers.Real)
+    if not is_number or isinstance(sparsity, bool) or not 0 <= sparsity < 1:
         raise ValueError(
             "`sparsity` is the fraction of weights removed and must be in "
-            f"[0, 1). Received: sparsity={sparsity}"
+            f"[0, 1). Received: sparsity={sparsity!r}"
         )
 
 
@@ -112,13 +114,20 @@ def _raised(scores, kappa, min_kept):
 
 def get_masks(model):
     """Returns the model's masks as float32 numpy arrays, layer by layer."""
-    return [mask.numpy() for _, mask in layers.masked_weights(model)]
+    return [
+        keras.ops.convert_to_numpy(mask)
+        for _, mask in layers.masked_weights(model)
+    ]
 
 
 def set_masks(model, masks):
     """Sets the model's masks and sets the removed weights to zero.
 
-    Warns if a layer keeps no weight of a kernel: nothing passes it any more.
+    Warns of a kernel that loses every weight: nothing passes it any more.
+
+    A removed weight gets no gradient, so that training leaves it at zero. Only
+    an optimizer that has momentum from before still moves what is stored (what
+    is used stays zero): compile the model anew when pruning after training.
 
     Args:
         model: A built Keras model with masked layers.
@@ -153,10 +162,11 @@ def set_masks(model, masks):
         # What is stored is what is used: saved, exported and regularised
         # weights need no mask to be right.
         weight.assign(weight * mask)
+    for (weight, _), mask in zip(pairs, masks, strict=True):
         if weight.name != "bias" and not mask.any():
             warnings.warn(
-                f"The mask of {weight.path} removes every weight: its layer "
-                "passes nothing on. Lower the sparsity.",
+                f"The mask of {weight.path} removes every weight. Lower the "
+                "sparsity, or prune with `min_kept`.",
                 stacklevel=2,
             )
 
@@ -173,6 +183,8 @@ def redraw(model, kernel_initializer=None):
             but the biases from; by default each layer's own.
     """
     for layer in layers.masked_layers(model):
+        if not layer.masked_weights():
+            continue  # its cell or its projections have them
         # An initialiser object returns the same values each time it is asked;
         # a layer made from the config draws for itself.
         config = layer.get_config()
@@ -196,7 +208,7 @@ def prune(
     y=None,
     *,
     sparsity,
-    criterion=scoring.sensitivity,
+    criterion=None,
     min_kept=0,
     reinit=False,
     **options,
@@ -211,8 +223,8 @@ def prune(
         x: One batch of inputs or an iterable of batches; see `sensitivity`.
         y: The targets of the one batch.
         sparsity: The fraction of all masked weights to remove, in [0, 1).
-        criterion: The scores: `sensitivity`, or a function that takes and
-            returns the same, such as those of `snip_tf.criteria`.
+        criterion: The scores: by default `sensitivity`, or a function that
+            takes and returns the same, such as those of `snip_tf.criteria`.
         min_kept: See `keep_top`.
         reinit: Whether the kept weights are drawn anew after scoring. False
             trains the draw that was scored, as in Algorithm 1; the authors'
@@ -225,11 +237,22 @@ def prune(
         The masks, as `keep_top` returns them.
 
     Raises:
-        ValueError: See `sensitivity` and `keep_top`. The model is then
-            unchanged.
+        ValueError: See `sensitivity` and `keep_top`; also if fewer weights are
+            left than the sparsity keeps. The model is then unchanged.
     """
-    pairs = layers.masked_weights(model)
-    kept_weights(sum(math.prod(mask.shape) for _, mask in pairs), sparsity)
+    if criterion is None:
+        # Here, as all else in this file needs no TensorFlow.
+        from snip_tf.scoring import sensitivity as criterion
+    # Refused before the work of scoring.
+    masks = get_masks(model)
+    kappa = kept_weights(sum(mask.size for mask in masks), sparsity)
+    left = sum(np.count_nonzero(mask) for mask in masks)
+    if kappa > left:
+        raise ValueError(
+            "`sparsity` must not ask for weights that are removed already. "
+            f"Received: sparsity={sparsity}, which keeps {kappa}, of a model "
+            f"with {left} left"
+        )
     masks = keep_top(criterion(model, x, y, **options), sparsity, min_kept)
     set_masks(model, masks)
     if reinit:

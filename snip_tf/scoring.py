@@ -12,9 +12,12 @@ import tensorflow as tf
 
 from snip_tf import layers
 
-# Traced scoring functions, by model and then by (loss, mode). A trace costs
-# far more than a pass, and is of no use once its model is gone.
+# The latest traced scoring function of each model, with what it was traced for.
+# A trace costs far more than a pass, and is of no use once its model is gone.
 _TRACED = weakref.WeakKeyDictionary()
+# Half precision loses small gradients: the loss is scaled up and the gradient
+# down again, by a power of two, which changes no other digit.
+_HALF_PRECISION_SCALE = 2.0**10
 
 
 def sensitivity(
@@ -36,13 +39,15 @@ def sensitivity(
     Args:
         model: A built Keras model with masked layers.
         x: One batch of inputs, or, with `y=None`, an iterable of batches
-            `(x, y)` such as a finite `tf.data.Dataset`. Over several batches
-            the signed gradients are averaged before the absolute value is
-            taken: the gradient of the loss over all the examples.
+            `(x, y)` or `(x, y, sample_weight)` such as a finite
+            `tf.data.Dataset`. Over several batches the signed gradients are
+            averaged before the absolute value is taken: the gradient of the
+            loss over all the examples.
         y: The targets of the one batch.
         loss: A Keras loss, its name, or a function of (targets, outputs). By
-            default the loss that the model was compiled with. Weight decay
-            plays no part: it does not depend on the masks.
+            default the loss that the model was compiled with. What layers
+            add to it counts too; weight decay does not, as it does not depend
+            on the masks.
         training: Whether layers run in training mode. Off by default, as in
             the authors' code: batch normalisation then uses its moving
             statistics and dropout passes everything.
@@ -76,15 +81,11 @@ def sensitivity(
         )
     masks = [mask for _, mask in layers.masked_weights(model)]
     gradient_of = _traced_gradient(model, loss, training)
-    # In training mode layers write: moving averages, seeds of dropout.
-    ids = {id(mask) for mask in masks}
-    state = [
-        (variable, variable.numpy())
-        for variable in model.non_trainable_variables
-        if id(variable) not in ids
-    ]
+    before = {id(v): v.numpy() for v in _written(model)}
+    if y is None:
+        _check_ends(x)
     batches = (
-        _pieces(*_checked(model, batch, loss), micro_batch_size)
+        _pieces(_checked(model, batch, loss), micro_batch_size)
         for batch in (x if y is None else [(x, y)])
     )
     try:
@@ -99,19 +100,57 @@ def sensitivity(
                     gradient = latest
                 gradient = ema_decay * gradient + (1 - ema_decay) * latest
     finally:
-        for variable, value in state:
-            variable.assign(value)
+        for variable in _written(model):
+            # A metric that was not there yet starts at zero.
+            variable.assign(before.get(id(variable), tf.zeros(variable.shape)))
     if gradient is None:
         raise ValueError("`x` must hold at least one batch. Received: none")
     return _normalised(gradient, [mask.shape for mask in masks])
 
 
-def _pieces(x, y, size):
+def _written(model):
+    """Returns what a forward pass may write.
+
+    Layers in training mode write moving averages and seeds of dropout, and
+    the compiled loss keeps an average of each output's.
+    """
+    masks = {id(mask) for _, mask in layers.masked_weights(model)}
+    return [
+        variable
+        for variable in (
+            *model.non_trainable_variables,
+            *model.metrics_variables,
+        )
+        if id(variable) not in masks
+    ]
+
+
+def _check_ends(batches):
+    if tf.is_tensor(batches) or isinstance(batches, np.ndarray):
+        raise ValueError(
+            "`y` must be given with one batch `x`; without it `x` is an "
+            "iterable of batches. Received: one array and y=None"
+        )
+    endless = tf.data.INFINITE_CARDINALITY
+    if isinstance(batches, tf.data.Dataset):
+        if int(batches.cardinality()) == endless:
+            raise ValueError(
+                "`x` must end: take some of its batches, as in "
+                "`dataset.take(1)`. Received: an endless tf.data.Dataset"
+            )
+
+
+def _size(batch):
+    """Returns the number of examples of a batch."""
+    return len(tf.nest.flatten(batch)[0])
+
+
+def _pieces(batch, size):
     """Yields a batch cut into batches of at most so many examples."""
-    size = size or len(y)
-    for at in range(0, len(y), size):
+    size = size or _size(batch)
+    for at in range(0, _size(batch), size):
         part = slice(at, at + size)
-        yield tf.nest.map_structure(lambda a, part=part: a[part], x), y[part]
+        yield tf.nest.map_structure(lambda a, part=part: a[part], batch)
 
 
 def _mean(gradient_of, batches):
@@ -121,81 +160,112 @@ def _mean(gradient_of, batches):
     cut move no more than the last bits of a score.
     """
     total, examples = None, 0
-    for x, y in batches:
-        gradient = gradient_of(x, y).numpy().astype(np.float64)
-        gradient *= len(y)
+    for batch in batches:
+        gradient = gradient_of(*batch).numpy().astype(np.float64)
+        gradient *= _size(batch)
         total = gradient if total is None else total + gradient
-        examples += len(y)
+        examples += _size(batch)
     return None if total is None else total / examples
 
 
 def _traced_gradient(model, loss, training):
-    """Returns the compiled function (x, y) -> dL/dc as one flat tensor."""
+    """Returns the compiled function (x, y, weights) -> flat dL/dc."""
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            "Scoring needs Keras' TensorFlow backend; a network pruned and "
+            "saved there trains on any. "
+            f"Received: backend={keras.backend.backend()}"
+        )
     if loss is None and not model.compiled:
         raise ValueError(
             "`model` must be compiled with a loss, or `loss` be given. "
             "Received: a model that is not compiled and loss=None"
         )
-    traced = _TRACED.setdefault(model, {})
-    # Compiling a model anew gives it a new loss object and so a new trace.
+    # What a trace depends on. Compiling a model anew makes a new loss object,
+    # which is kept beside the trace so that it stays the only one of its id.
     loss_function = model._compile_loss if loss is None else loss
-    key = (id(loss_function), bool(training))
-    if key not in traced:
-        # The loss is kept beside its trace so that its id stays its own.
-        traced[key] = loss_function, _trace_gradient(model, loss, training)
-    return traced[key][1]
+    key = (
+        loss if isinstance(loss, str) else id(loss_function),
+        bool(training),
+        tuple(id(mask) for _, mask in layers.masked_weights(model)),
+        tuple(layer.trainable for layer in model._flatten_layers()),
+    )
+    latest = _TRACED.get(model)
+    if latest is None or latest[0] != key:
+        traced = _trace_gradient(model, loss, training)
+        latest = _TRACED[model] = key, loss_function, traced
+    return latest[2]
 
 
 def _trace_gradient(model, loss, training):
     # A strong reference would keep the model alive in its own cache entry.
     model_reference = weakref.ref(model)
-    given_loss = None if loss is None else keras.losses.get(loss)
+    given_loss = None
+    if loss is not None:
+        # Keras itself reads names, functions, lists and dicts of losses.
+        reader = keras.Sequential()
+        reader.compile(loss=loss)
+        given_loss = reader._compile_loss
+    dtypes = {layer.compute_dtype for layer in model._flatten_layers()}
+    scale = _HALF_PRECISION_SCALE if "float16" in dtypes else 1.0
 
-    @tf.function(autograph=False, reduce_retracing=True)
-    def gradient_of(x, y):
+    @tf.function(autograph=False)
+    def gradient_of(x, y, sample_weight=None):
         model = model_reference()
         masks = [mask.value for _, mask in layers.masked_weights(model)]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(masks)
             outputs = model(x, training=training)
             if given_loss is None:
-                value = model.compute_loss(x, y, outputs, training=training)
+                value = model.compute_loss(
+                    x, y, outputs, sample_weight, training=training
+                )
             else:
-                value = tf.reduce_mean(given_loss(y, outputs))
+                value = given_loss(y, outputs, sample_weight)
+                value = tf.add_n([value, *model.losses])
+            value *= scale
         gradients = tape.gradient(
             value, masks, unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
-        return tf.concat([tf.reshape(g, [-1]) for g in gradients], axis=0)
+        flat = [tf.reshape(gradient, [-1]) for gradient in gradients]
+        return tf.concat(flat, axis=0) / scale
 
     return gradient_of
 
 
 def _checked(model, batch, loss):
-    """Returns the inputs and targets of a batch that can be scored."""
-    if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+    """Returns a batch that can be scored: inputs, targets, perhaps weights."""
+    if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
         raise ValueError(
-            "`x` must be an iterable of batches (inputs, targets), or `y` be "
-            f"given. Received: a batch of type {type(batch).__name__}"
+            "`x` must be an iterable of batches (inputs, targets) or (inputs, "
+            f"targets, sample weights). Received: a {type(batch).__name__}"
         )
-    x, y = batch
-    for values in tf.nest.flatten(x):
-        values = np.asarray(values)
-        if values.dtype.kind == "f" and not np.isfinite(values).all():
-            raise ValueError(
-                "`x` must hold finite numbers. Received: "
-                f"{np.count_nonzero(~np.isfinite(values))} of {values.size} "
-                "values are NaN or infinite"
-            )
-    classes = _classes(model, model.loss if loss is None else loss)
+    for name, part in zip("xy", batch, strict=False):
+        for values in map(np.asarray, tf.nest.flatten(part)):
+            if values.dtype.kind == "f" and not np.isfinite(values).all():
+                raise ValueError(
+                    f"`{name}` must hold finite numbers. Received: "
+                    f"{np.count_nonzero(~np.isfinite(values))} of "
+                    f"{values.size} values are NaN or infinite"
+                )
+    sizes = {len(values) for values in tf.nest.flatten(batch)}
+    if len(sizes) > 1:
+        raise ValueError(
+            "`x` and `y` must have one entry for each example. Received: "
+            + " and ".join(str(size) for size in sorted(sizes))
+        )
+    loss = model.loss if loss is None else loss
+    classes = _classes(model, loss)
     if classes is not None:
-        labels = np.asarray(y)
-        wrong = labels[(labels < 0) | (labels >= classes)]
-        if wrong.size:
+        labels = np.asarray(batch[1])
+        wrong = (labels < 0) | (labels >= classes)
+        wrong &= labels != getattr(loss, "ignore_class", None)
+        if wrong.any():
             raise ValueError(
                 f"`y` must hold labels from 0 to {classes - 1}, as the model "
-                f"has {classes} outputs. Received: a label {wrong.flat[0]}"
+                f"has {classes} outputs. Received: a label {labels[wrong][0]}"
             )
-    return x, y
+    return tuple(batch)
 
 
 def _classes(model, loss):

@@ -106,3 +106,12 @@ def test_a_model_without_masks_is_refused(data):
 def test_a_bad_sparsity_is_refused_when_it_is_given(data):
     with pytest.raises(ValueError, match=r"\[0, 1\). Received: sparsity=50"):
         snip_tf.PruneAtStart(*data, sparsity=50)
+
+
+def test_one_callback_prunes_one_model_after_the_other(small_model, data):
+    twin = keras.models.clone_model(small_model)
+    twin.compile("sgd", CROSS_ENTROPY)
+    callback = snip_tf.PruneAtStart(*data, sparsity=0.5)
+    for model in (small_model, twin):
+        model.fit(*data, callbacks=[callback], verbose=0)
+        assert snip_tf.model_sparsity(model) == 0.5

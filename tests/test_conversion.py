@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 
+import check_applications
 import snip_tf
 from snip_tf import layers
 
@@ -522,38 +523,26 @@ def test_stripped_file_loads_where_snip_tf_is_never_imported(tmp_path):
 # Networks of others
 
 
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:The mask of .* removes every:UserWarning")
 @pytest.mark.parametrize(
-    "name",
-    ["MobileNetV3Small", "DenseNet121", "ResNet50V2", "EfficientNetV2B0"],
+    ("name", "weights", "kappa"),
+    [
+        pytest.param("transformer", 3_130, 157),
+        pytest.param(
+            "MobileNetV3Small", 1_515_994, 75_800, marks=pytest.mark.slow
+        ),
+        pytest.param(
+            "EfficientNetB0", 3_978_342, 198_917, marks=pytest.mark.slow
+        ),
+        pytest.param(
+            "ResNet50V2", 23_494_410, 1_174_721, marks=pytest.mark.slow
+        ),
+    ],
 )
-def test_network_of_keras_applications_from_mask_to_strip(name, tmp_path):
-    model = getattr(keras.applications, name)(
-        weights=None, input_shape=(32, 32, 3), classes=10
-    )
-    pruned = snip_tf.masked(model, mask_bias=True)
-    assert_same_output(pruned, model, tolerance=1e-5)
-
-    generator = np.random.default_rng(0)
-    x = generator.normal(size=(8, 32, 32, 3)).astype("float32")
-    y = generator.integers(10, size=8)
-    loss = keras.losses.SparseCategoricalCrossentropy()
-    masks = snip_tf.prune(pruned, x, y, sparsity=0.95, loss=loss)
-    weights = sum(mask.size for mask in masks)
-    assert sum(int(mask.sum()) for mask in masks) == (weights * 5 + 50) // 100
-
-    pruned.compile(keras.optimizers.SGD(0.01, momentum=0.9), loss)
-    pruned.train_on_batch(x, y)
-    for (weight, _), mask in zip(
-        layers.masked_weights(pruned), masks, strict=True
-    ):
-        assert not np.any(weight.numpy()[mask == 0])
-
-    pruned.save(tmp_path / "pruned.keras")
-    loaded = keras.models.load_model(tmp_path / "pruned.keras")
-    assert_same_output(loaded, pruned)
-    assert_same_output(snip_tf.strip(loaded), pruned, tolerance=1e-5)
+def test_network_of_others_from_mask_to_strip(name, weights, kappa):
+    model, x = check_applications.build(name)
+    report = check_applications.check(model, x, sparsity=0.95)
+    assert (report.weights, report.kept) == (weights, kappa)
+    keras.backend.clear_session()
 
 
 def test_a_model_with_masks_is_refused():
@@ -570,4 +559,21 @@ def test_one_name_to_skip_needs_no_list():
         ]
     )
     masked = snip_tf.masked(model, skip="head")
+    assert [mask.shape for mask in snip_tf.get_masks(masked)] == [(4, 3)]
+
+
+def test_layers_inside_of_others_own_code_are_named():
+    class Block(keras.layers.Layer):
+        def __init__(self, **options):
+            super().__init__(**options)
+            self.inner = keras.layers.Dense(4, name="inner")
+
+        def call(self, x):
+            return self.inner(x)
+
+    model = keras.Sequential(
+        [keras.Input((4,)), Block(), keras.layers.Dense(3)]
+    )
+    with pytest.warns(UserWarning, match="own code: inner"):
+        masked = snip_tf.masked(model)
     assert [mask.shape for mask in snip_tf.get_masks(masked)] == [(4, 3)]

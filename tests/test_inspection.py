@@ -1,7 +1,9 @@
+import keras
 import numpy as np
 import pytest
 
 import snip_tf
+from snip_tf import layers
 
 
 @pytest.fixture
@@ -28,6 +30,7 @@ def test_summary_counts_what_is_kept(model):
 def test_summary_counts_live_units(model):
     row, bias, *_ = snip_tf.summary(model).rows
     assert (row.live_inputs, row.live_outputs) == (779, 293)
+    assert (row.inputs, row.outputs) == (784, 300)
     assert (bias.live_inputs, bias.live_outputs) == (None, None)
 
 
@@ -54,3 +57,31 @@ def test_the_table_has_a_line_per_weight_and_a_total(model):
     fields = "fc1/kernel 784x300 228,247 235,200 2.96% 779/784 293/300"
     assert lines[1].split() == fields.split()
     assert lines[-1].split()[0::2] == ["total", "266,610"]
+
+
+@pytest.mark.parametrize(
+    ("layer", "inputs", "outputs"),
+    [
+        (layers.Conv2DTranspose(7, 3), 3, 7),
+        (layers.DepthwiseConv2D(3, depth_multiplier=2), 3, 6),
+        (layers.Conv2D(5, 3), 3, 5),
+        (layers.EinsumDense("bhwc,cd->bhwd", (8, 8, 4)), None, None),
+    ],
+)
+def test_units_are_those_of_the_layer(layer, inputs, outputs):
+    model = keras.Sequential([keras.Input((8, 8, 3)), layer])
+    (mask,) = snip_tf.get_masks(model)
+    row, *_ = snip_tf.summary(model).rows
+    assert (row.inputs, row.outputs) == (inputs, outputs)
+    assert (row.live_inputs, row.live_outputs) == (inputs, outputs)
+    assert str(snip_tf.summary(model))
+
+
+def test_a_dead_channel_of_a_depthwise_kernel_kills_its_outputs():
+    layer = layers.DepthwiseConv2D(3, depth_multiplier=2)
+    model = keras.Sequential([keras.Input((8, 8, 3)), layer])
+    (mask,) = snip_tf.get_masks(model)
+    mask[:, :, 1] = 0
+    snip_tf.set_masks(model, [mask])
+    row, *_ = snip_tf.summary(model).rows
+    assert (row.live_inputs, row.live_outputs) == (2, 4)

@@ -592,3 +592,17 @@ def test_keras_still_names_the_projections_of_attention_as_we_know():
         "MultiHeadAttention, or their order. Change `_PROJECTIONS` in "
         "snip_tf/layers.py."
     )
+
+
+def test_weights_of_the_stock_layer_load_into_a_masked_one(tmp_path):
+    """As pretrained weights come: without masks, which are then all one."""
+    stock = keras.Sequential(
+        [keras.Input((4,)), keras.layers.Dense(3, name="dense")]
+    )
+    stock.save_weights(tmp_path / "stock.weights.h5")
+    masked = snip_tf.masked(stock)
+    masked.set_weights([0 * weight for weight in masked.get_weights()])
+    masked.load_weights(tmp_path / "stock.weights.h5")
+    x = np.ones((2, 4), np.float32)
+    np.testing.assert_array_equal(masked(x), stock(x))
+    assert snip_tf.get_masks(masked)[0].all()

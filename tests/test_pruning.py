@@ -31,7 +31,7 @@ def test_kept_weights_round_halves_up(weights, sparsity, kappa):
 
 @pytest.mark.parametrize("sparsity", [-0.1, 1, 1.5, 95, float("nan")])
 def test_a_sparsity_out_of_range_is_refused(sparsity):
-    with pytest.raises(ValueError, match=rf"\[0, 1\).*sparsity={sparsity}"):
+    with pytest.raises(ValueError, match=rf"\[0, 1\).*sparsity={sparsity!r}"):
         snip_tf.kept_weights(100, sparsity)
 
 
@@ -211,3 +211,24 @@ def test_a_misspelt_option_is_refused(small_model, small_batch):
     with pytest.raises(TypeError, match="trainig"):
         snip_tf.prune(small_model, *small_batch, sparsity=0.5, trainig=True)
     assert snip_tf.model_sparsity(small_model) == 0
+
+
+def test_pruning_again_goes_on_from_what_is_left(small_model, small_batch):
+    snip_tf.prune(small_model, *small_batch, sparsity=0.25)
+    before = snip_tf.get_masks(small_model)
+    snip_tf.prune(small_model, *small_batch, sparsity=0.75)
+    assert snip_tf.summary(small_model).kept == 8
+    for mask, old in zip(snip_tf.get_masks(small_model), before, strict=True):
+        assert (mask <= old).all()
+
+
+def test_removed_weights_do_not_come_back(small_model, small_batch):
+    snip_tf.prune(small_model, *small_batch, sparsity=0.75)
+    with pytest.raises(ValueError, match="which keeps 16, of a .* 8 left"):
+        snip_tf.prune(small_model, *small_batch, sparsity=0.5)
+
+
+@pytest.mark.parametrize("sparsity", ["0.9", None, True])
+def test_a_sparsity_that_is_no_number_is_refused(sparsity):
+    with pytest.raises(ValueError, match=f"Received: sparsity={sparsity!r}"):
+        snip_tf.kept_weights(100, sparsity)

@@ -302,5 +302,163 @@ def test_options_out_of_range_are_refused(
 
 def test_inputs_without_targets_are_refused(small_model, small_batch):
     x, _ = small_batch
-    with pytest.raises(ValueError, match="or `y` be given. Received: a batch"):
+    with pytest.raises(ValueError, match="`y` must be given with one batch"):
         snip_tf.sensitivity(small_model, x)
+
+
+@pytest.fixture
+def two_headed():
+    """A compiled model with two outputs and two losses, and its data."""
+    inputs = keras.Input((4,))
+    hidden = layers.Dense(4, "tanh")(inputs)
+    outputs = {
+        "digit": layers.Dense(3, name="digit")(hidden),
+        "size": layers.Dense(1, name="size")(hidden),
+    }
+    model = keras.Model(inputs, outputs)
+    model.compile("sgd", {"digit": CROSS_ENTROPY, "size": "mse"})
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(8, 4)).astype(np.float32)
+    size = generator.normal(size=(8, 1)).astype(np.float32)
+    return model, x, {"digit": generator.integers(0, 3, 8), "size": size}
+
+
+def test_several_outputs_score_on_the_sum_of_their_losses(two_headed):
+    model, x, y = two_headed
+    scores = flat(snip_tf.sensitivity(model, x, y))
+    weights = [weight.value for weight, _ in layers.masked_weights(model)]
+    with tf.GradientTape() as tape:
+        outputs = model(x)
+        loss = CROSS_ENTROPY(y["digit"], outputs["digit"])
+        loss += tf.reduce_mean((y["size"] - outputs["size"]) ** 2)
+    gradients = tape.gradient(loss, weights)
+    products = np.abs(
+        flat(w * g for w, g in zip(weights, gradients, strict=True))
+    )
+    expected = products / products.sum()
+    np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-7)
+
+
+def test_several_outputs_are_cut_like_one(two_headed):
+    model, x, y = two_headed
+    whole = flat(snip_tf.sensitivity(model, x, y))
+    cut = flat(snip_tf.sensitivity(model, x, y, micro_batch_size=3))
+    np.testing.assert_allclose(cut, whole, rtol=1e-4, atol=1e-7)
+
+
+def test_scoring_leaves_the_metrics_of_each_output(two_headed):
+    model, x, y = two_headed
+    snip_tf.sensitivity(model, x, y)
+    for variable in model.metrics_variables:
+        np.testing.assert_array_equal(variable, 0)
+    model.evaluate(x, y, verbose=0)
+    before = [variable.numpy() for variable in model.metrics_variables]
+    assert np.count_nonzero(before) > 2
+    snip_tf.sensitivity(model, x, y)
+    for variable, value in zip(model.metrics_variables, before, strict=True):
+        np.testing.assert_array_equal(variable, value)
+
+
+def test_labels_may_have_an_axis_of_one(small_model, small_batch):
+    x, y = small_batch
+    scores = flat(snip_tf.sensitivity(small_model, x, y))
+    column = flat(snip_tf.sensitivity(small_model, x, y[:, None]))
+    np.testing.assert_allclose(column, scores, rtol=1e-6)
+
+
+def test_a_given_loss_reads_shapes_as_a_compiled_one(small_batch):
+    """Targets (n,) and outputs (n, 1) are no matter of broadcasting."""
+    x, _ = small_batch
+    y = np.arange(8, dtype=np.float32)
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(1)])
+
+    def squares(targets, outputs):
+        return keras.ops.square(targets - outputs)
+
+    given = flat(snip_tf.sensitivity(model, x, y, loss=squares))
+    model.compile(loss=squares)
+    compiled = flat(snip_tf.sensitivity(model, x, y))
+    np.testing.assert_allclose(given, compiled, rtol=1e-5)
+
+
+def test_sample_weights_count(small_model, small_batch):
+    """A weight of zero is as good as leaving the example out."""
+    x, y = small_batch
+    weights = np.array([1, 1, 1, 1, 1, 0, 0, 0], np.float32)
+    weighted = snip_tf.sensitivity(small_model, [(x, y, weights)])
+    without = snip_tf.sensitivity(small_model, x[:5], y[:5])
+    np.testing.assert_allclose(
+        flat(weighted), flat(without), rtol=1e-4, atol=1e-7
+    )
+
+
+def test_freezing_batch_norm_is_noticed(batch):
+    model = keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            layers.Conv2D(4, 3),
+            keras.layers.BatchNormalization(),
+            keras.layers.Flatten(),
+            layers.Dense(10),
+        ]
+    )
+    options = {"loss": CROSS_ENTROPY, "training": True}
+    by_batch = flat(snip_tf.sensitivity(model, *batch, **options))
+    model.layers[1].trainable = False  # Keras then runs it in inference mode
+    frozen = flat(snip_tf.sensitivity(model, *batch, **options))
+    inference = flat(snip_tf.sensitivity(model, *batch, loss=CROSS_ENTROPY))
+    assert np.abs(by_batch - frozen).max() > 1e-5
+    np.testing.assert_allclose(frozen, inference, rtol=1e-5)
+
+
+def test_half_precision_does_not_lose_small_gradients():
+    generator = np.random.default_rng(0)
+    x = 1e-3 * generator.normal(size=(1000, 64)).astype(np.float32)
+    y = generator.integers(0, 10, 1000)
+    scores = {}
+    for policy in ("float32", "mixed_float16"):
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential(
+            [
+                keras.Input((64,)),
+                layers.Dense(256, "relu", dtype=policy),
+                layers.Dense(10, dtype=policy),
+                keras.layers.Activation("linear", dtype="float32"),
+            ]
+        )
+        scores[policy] = snip_tf.sensitivity(model, x, y, loss=CROSS_ENTROPY)
+    kept = {
+        policy: flat(snip_tf.keep_top(score, 0.5)) == 1
+        for policy, score in scores.items()
+    }
+    same = kept["float32"] & kept["mixed_float16"]
+    assert same.sum() > 0.97 * kept["float32"].sum()
+
+
+def test_targets_of_another_length_are_refused(small_model, small_batch):
+    x, y = small_batch
+    with pytest.raises(ValueError, match="for each example. Received: 5 and 8"):
+        snip_tf.sensitivity(small_model, x, y[:5])
+
+
+def test_targets_that_are_not_finite_are_refused(small_model, small_batch):
+    x, y = small_batch
+    y = np.where(y == 0, np.nan, y)
+    with pytest.raises(ValueError, match="`y` must hold finite numbers"):
+        snip_tf.sensitivity(small_model, x, y)
+
+
+def test_endless_batches_are_refused(small_model, small_batch):
+    endless = tf.data.Dataset.from_tensors(small_batch).repeat()
+    with pytest.raises(ValueError, match="`x` must end.*endless tf.data"):
+        snip_tf.sensitivity(small_model, endless)
+
+
+def test_an_ignored_class_is_no_wrong_label(small_model, small_batch):
+    x, y = small_batch
+    y[0] = -1
+    loss = keras.losses.SparseCategoricalCrossentropy(
+        from_logits=True, ignore_class=-1
+    )
+    scores = snip_tf.sensitivity(small_model, x, y, loss=loss)
+    assert np.isfinite(flat(scores)).all()
