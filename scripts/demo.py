@@ -6,6 +6,7 @@ On the 5,000 MNIST images that come with a PyPI package. Ends with a table and
 a picture of the first-layer weights that survived.
 """
 
+import math
 import pathlib
 
 import environment  # noqa: F401
@@ -15,7 +16,6 @@ from absl import flags
 
 import experiment
 import program
-import run_directory
 import snip_tf
 from snip_tf import training
 
@@ -37,10 +37,11 @@ def main():
             dataset="mnist_5k",
             recipe=recipe,
             sparsity=sparsity,
-            validate_every=max(1, recipe.steps // 6),
+            validate_every=math.gcd(recipe.steps, 500),
         )
-        run = run_directory.create(directory / name, overwrite=True)
-        results[name] = experiment.run(settings, run)
+        results[name] = experiment.run(
+            settings, directory / name, overwrite=True
+        )
     picture = directory / "first_layer.png"
     sparse = experiment.load_model(directory / "sparse" / "model.keras")
     draw_first_layer(snip_tf.get_masks(sparse)[0], picture)

@@ -4,13 +4,13 @@ python scripts/evaluate.py --run_dir=runs/lenet_300_100-mnist-0.95-seed0
 python scripts/evaluate.py --model_file=model.keras --dataset=mnist
 """
 
-import json
 import pathlib
 
 from absl import app, flags
 
 import experiment
 import program
+import run_directory
 import snip_tf
 from snip_tf import data, training
 
@@ -28,7 +28,7 @@ def main():
         raise app.UsageError("Give one of --run_dir and --model_file")
     if _RUN_DIR.value:
         directory = pathlib.Path(_RUN_DIR.value)
-        config = _read_config(directory)
+        config = run_directory.read_settings(directory)
         path = directory / "model.keras"
         dataset = _DATASET.value or config["dataset"]
         seed = config["seed"]
@@ -44,17 +44,6 @@ def main():
     error = training.error_of(model, data.evaluation_batches(examples, "test"))
     print(snip_tf.summary(model))
     print(f"Test error on {dataset}: {error:.2f}%")
-
-
-def _read_config(directory):
-    try:
-        text = (directory / "config.json").read_text(encoding="utf-8")
-        return json.loads(text)
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            "--run_dir must be the directory of a run. "
-            f"Received: {directory} ({error})"
-        ) from error
 
 
 if __name__ == "__main__":

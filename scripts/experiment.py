@@ -44,6 +44,8 @@ class Settings:
         bias_initializer: Name of the Keras initialiser of the biases.
         validate_every: Steps between two validations.
         data_dir: A TFDS data directory; None for the default.
+        pruned_model: The file of the network, if it was not built here. What
+            only building needs is then None.
     """
 
     model: str
@@ -59,6 +61,7 @@ class Settings:
     bias_initializer: str = "zeros"
     validate_every: int = 1000
     data_dir: str | None = None
+    pruned_model: str | None = None
 
     def __post_init__(self):
         # Refused now, not after minutes of loading and tracing.
@@ -215,13 +218,14 @@ def train_and_evaluate(settings, model, data, directory):
 
 def _callbacks(directory, best):
     callbacks = [
+        keras.callbacks.TerminateOnNaN(),
         keras.callbacks.ModelCheckpoint(
             best,
             monitor="val_accuracy",
             mode="max",
             save_best_only=True,
             save_weights_only=True,
-        )
+        ),
     ]
     if importlib.util.find_spec("tensorboard"):
         logs = directory / "logs"
@@ -236,53 +240,56 @@ def _steps_at_once(period):
     return max(steps for steps in range(1, 51) if period % steps == 0)
 
 
-def run(settings, directory, model=None):
+def run(settings, path, *, overwrite=False, model=None):
     """Runs it all and writes the run directory.
+
+    Nothing is written before the data are loaded and the network is pruned.
 
     Args:
         settings: The `Settings`.
-        directory: A run directory from `run_directory.create`.
+        path: The run directory.
+        overwrite: Whether a finished run there may be replaced.
         model: A network to train as it is; by default one is built and pruned.
 
     Returns:
         What stands in result.json: settings, surroundings, kept weights,
         errors and seconds.
     """
-    run_directory.write_json(
-        directory / "config.json", dataclasses.asdict(settings)
-    )
+    surroundings = run_directory.surroundings()
+    run_directory.check(path, overwrite=overwrite)
     data = load_data(settings)
-    prune_seconds = None
+    results = {}
     if model is None:
-        model, prune_seconds = build_and_prune(settings, data)
+        model, results["prune_seconds"] = build_and_prune(settings, data)
     check_fits(model, data)
     print(snip_tf.summary(model), flush=True)
-    return _finish(
-        settings,
-        directory,
-        model,
-        prune_seconds=prune_seconds,
-        **train_and_evaluate(settings, model, data, directory),
+    directory = run_directory.create(
+        path, dataclasses.asdict(settings), overwrite=overwrite
     )
+    results |= train_and_evaluate(settings, model, data, directory)
+    return _finish(settings, directory, model, results, surroundings)
 
 
-def prune_only(settings, directory):
+def prune_only(settings, path, *, overwrite=False):
     """Builds and prunes a network, writes the run directory, returns it."""
-    run_directory.write_json(
-        directory / "config.json", dataclasses.asdict(settings)
-    )
+    surroundings = run_directory.surroundings()
+    run_directory.check(path, overwrite=overwrite)
     model, seconds = build_and_prune(settings, load_data(settings))
+    directory = run_directory.create(
+        path, dataclasses.asdict(settings), overwrite=overwrite
+    )
     run_directory.save_model(model, directory / "model.keras")
-    _finish(settings, directory, model, prune_seconds=seconds)
+    results = {"prune_seconds": seconds}
+    _finish(settings, directory, model, results, surroundings)
     return model
 
 
-def _finish(settings, directory, model, **results):
+def _finish(settings, directory, model, results, surroundings):
     result = {
         **dataclasses.asdict(settings),
         **_kept(model),
         **results,
-        **run_directory.surroundings(),
+        **surroundings,
     }
     run_directory.write_json(directory / "result.json", result)
     return result

@@ -10,24 +10,22 @@ from absl import app
 
 import experiment
 import program
-import run_directory
 import run_flags
 import snip_tf
 
 
 def main():
     """Runs the script."""
+    run_flags.refuse_training()
     settings = run_flags.settings()
     if not settings.sparsity:
         raise app.UsageError("--sparsity must be given, above 0 and below 1")
-    path, overwrite = run_flags.run_dir(
-        f"pruned-{settings.model}-{settings.dataset}-{settings.sparsity:.6g}"
-        f"-seed{settings.seed}"
+    path = run_flags.run_dir(settings, prefix="pruned-")
+    model = experiment.prune_only(
+        settings, path, overwrite=run_flags.overwrite()
     )
-    directory = run_directory.create(path, overwrite=overwrite)
-    model = experiment.prune_only(settings, directory)
     print(snip_tf.summary(model))
-    print(f"Wrote {directory / 'model.keras'}")
+    print(f"Wrote {path}/model.keras")
 
 
 if __name__ == "__main__":

@@ -15,46 +15,100 @@ import platform
 import shutil
 import subprocess
 
+# What tells config.json of a run from other programs' files of that name.
+_MARK, _FORMAT = "snip_tf_run", 1
+_FILES = {
+    "best.weights.h5",
+    "config.json",
+    "config.json.part",
+    "logs",
+    "model.keras",
+    "part-model.keras",
+    "result.json",
+    "result.json.part",
+}
 _PACKAGES = ("tensorflow", "keras", "numpy", "snip_tf")
 
 
-def create(path, *, overwrite=False):
-    """Returns an empty run directory.
-
-    What an unfinished run left there is removed; a finished run only if told.
+def check(path, *, overwrite=False):
+    """Refuses a directory that a run must not write to; changes nothing.
 
     Args:
-        path: The directory; its parents are created too.
+        path: The directory.
         overwrite: Whether a finished run may be replaced.
 
     Raises:
-        FileExistsError: If it holds a finished run or anything that is no
-            run.
+        FileExistsError: If it holds a finished run or anything that is no run.
+    """
+    path = pathlib.Path(path)
+    names = {entry.name for entry in path.iterdir()} if path.is_dir() else set()
+    if names and not (names <= _FILES and _is_run(path)):
+        raise FileExistsError(
+            "The run directory must be new, empty or hold an earlier run and "
+            f"nothing else. Received: {path}"
+        )
+    if "result.json" in names and not overwrite:
+        raise FileExistsError(
+            f"{path} already holds a finished run: choose another --run_dir, "
+            "or pass --overwrite to replace it"
+        )
+
+
+def create(path, settings, *, overwrite=False):
+    """Makes a run directory that holds the settings and nothing else.
+
+    What an earlier run left there is removed.
+
+    Args:
+        path: The directory; its parents are made too.
+        settings: What config.json is to hold, as JSON values.
+        overwrite: See `check`.
+
+    Returns:
+        The path of the directory.
+
+    Raises:
+        FileExistsError: See `check`.
         OSError: If it cannot be written.
     """
     path = pathlib.Path(path)
-    if path.is_dir() and any(path.iterdir()):
-        if not (path / "config.json").is_file():
-            raise FileExistsError(
-                "The run directory must be new, empty or hold an earlier run. "
-                f"Received: {path}, which holds other files"
-            )
-        if (path / "result.json").exists() and not overwrite:
-            raise FileExistsError(
-                f"{path} already holds a finished run: choose another "
-                "--run_dir, or pass --overwrite to replace it"
-            )
-        for name in ("result.json", "config.json", "model.keras"):
-            (path / name).unlink(missing_ok=True)
-        shutil.rmtree(path / "logs", ignore_errors=True)
+    check(path, overwrite=overwrite)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        write_json(path / "config.json", {})
+        # The result first: without it no directory is taken as finished.
+        for name in sorted(_FILES - {"logs"}, reverse=True):
+            (path / name).unlink(missing_ok=True)
+        shutil.rmtree(path / "logs", ignore_errors=True)
+        write_json(path / "config.json", {_MARK: _FORMAT, **settings})
     except OSError as error:
         raise type(error)(
             f"The run directory must be writable. Received: {path} ({error})"
         ) from error
     return path
+
+
+def read_settings(path):
+    """Returns what config.json of a run directory holds.
+
+    Raises:
+        ValueError: If it is not the directory of a run.
+    """
+    path = pathlib.Path(path)
+    if not _is_run(path):
+        raise ValueError(
+            f"--run_dir must be the directory of a run. Received: {path}"
+        )
+    settings = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    del settings[_MARK]
+    return settings
+
+
+def _is_run(path):
+    try:
+        text = (path / "config.json").read_text(encoding="utf-8")
+        return _MARK in json.loads(text)
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 def write_json(path, value):
@@ -74,22 +128,37 @@ def save_model(model, path):
 
 def surroundings():
     """Returns what a result depends on besides its settings."""
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        cwd=pathlib.Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
     return {
         "versions": {
             "python": platform.python_version(),
             **{name: importlib.metadata.version(name) for name in _PACKAGES},
         },
-        "commit": commit.stdout.strip() or None,
+        "commit": _commit(),
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": _cores(),
     }
+
+
+def _commit():
+    """Returns the commit the scripts stand at, None if that is not known."""
+    try:
+        commit = subprocess.run(
+            ["git", "describe", "--always", "--dirty"],
+            cwd=pathlib.Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError:  # no git
+        return None
+    return commit.stdout.strip() or None
+
+
+def _cores():
+    """Returns the number of cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()
 
 
 def _processor():

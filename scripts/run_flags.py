@@ -7,6 +7,7 @@ import environment  # noqa: F401
 from absl import app, flags
 
 import experiment
+import snip_tf
 from snip_tf import data, models, training
 
 _MODEL = flags.DEFINE_enum("model", None, models.NAMES, "The network.")
@@ -102,27 +103,66 @@ _VALIDATE_EVERY = flags.DEFINE_integer(
 )
 
 
-def run_dir(default):
-    """Returns the run directory that the flags name, and --overwrite."""
-    return _RUN_DIR.value or f"runs/{default}", _OVERWRITE.value
+# What only the building and pruning of a network needs.
+_BUILDING = (
+    "score_batch_size",
+    "criterion",
+    "reinit",
+    "kernel_initializer",
+    "train_initializer",
+    "bias_initializer",
+)
 
 
-def settings(model=None):
-    """Returns the `Settings` that the flags ask for.
+def run_dir(settings, prefix=""):
+    """Returns the run directory, by default one named by the settings."""
+    name = (
+        f"{prefix}{settings.model}-{settings.dataset}-{settings.sparsity:.6g}"
+        f"-seed{settings.seed}"
+    )
+    return _RUN_DIR.value or f"runs/{name}"
 
-    Args:
-        model: Name of the network; by default that of --model.
-    """
-    if model is None and _MODEL.value is None:
+
+def overwrite():
+    """Returns --overwrite."""
+    return _OVERWRITE.value
+
+
+def settings_of(model, path):
+    """Returns the `Settings` of training a network as it was loaded."""
+    refuse(
+        ("model", "sparsity", *_BUILDING),
+        "--pruned_model brings its own network and masks",
+    )
+    return dataclasses.replace(
+        _settings(model.name),
+        sparsity=snip_tf.model_sparsity(model),
+        pruned_model=path,
+        **dict.fromkeys(_BUILDING),
+    )
+
+
+def settings():
+    """Returns the `Settings` that the flags ask for."""
+    if _MODEL.value is None:
         raise app.UsageError(
             f"--model must be given: one of {', '.join(models.NAMES)}"
         )
+    if not _SPARSITY.value:
+        refuse(
+            ("score_batch_size", "criterion", "reinit", "train_initializer"),
+            "Without --sparsity nothing is pruned",
+        )
+    return _settings(_MODEL.value)
+
+
+def _settings(model):
     recipe = _recipe()
     period = _VALIDATE_EVERY.value
     if period is None:
         period = recipe.steps if recipe.steps % 1000 else 1000
     return experiment.Settings(
-        model=model or _MODEL.value,
+        model=model,
         dataset=_DATASET.value,
         recipe=recipe,
         sparsity=_SPARSITY.value,
@@ -139,6 +179,8 @@ def settings(model=None):
 
 
 def _recipe():
+    if _RECIPE["optimizer"].value == "adam":
+        refuse(["momentum"], "Adam has no momentum of SGD's")
     recipe = training.RECIPES[_DATASET.value]
     given = {
         name: flag.value
@@ -158,13 +200,19 @@ def _recipe():
     return dataclasses.replace(recipe, **given)
 
 
-def refuse_together(flag, others):
-    """Raises a UsageError if a flag is given beside one that contradicts it."""
-    if flags.FLAGS[flag].value is None:
-        return
-    given = [name for name in others if flags.FLAGS[name].present]
+def refuse_training():
+    """Refuses the flags of training in a script that trains nothing."""
+    refuse(
+        ({*_RECIPE, "validate_every"} - {"batch_size"}),
+        "Nothing is trained here",
+    )
+
+
+def refuse(names, why):
+    """Raises a UsageError if one of the flags was given."""
+    given = [name for name in sorted(names) if flags.FLAGS[name].present]
     if given:
         raise app.UsageError(
-            f"--{flag} brings its own network and masks and contradicts "
+            f"{why}, which contradicts "
             + ", ".join(f"--{name}" for name in given)
         )

@@ -4,6 +4,7 @@ Both ways rewrite the model's Keras configuration, in which a layer stands once
 however deeply it is nested, wrapped or shared, and carry the weights over.
 """
 
+import tempfile
 import warnings
 
 import keras
@@ -70,6 +71,7 @@ def masked(model, *, skip=(), mask_bias=False):
         values=model.weights,
         into=[weight for weight in result.weights if id(weight) not in masks],
     )
+    _carry_adapted(model, result)
     return result
 
 
@@ -115,6 +117,7 @@ def strip(model):
         values=[effective.get(id(weight), weight) for weight in weights],
         into=result.weights,
     )
+    _carry_adapted(model, result)
     return result
 
 
@@ -195,3 +198,18 @@ def _copy(values, into):
         )
     for variable, value in zip(into, values, strict=True):
         variable.assign(value)
+
+
+def _carry_adapted(model, result):
+    """Carries over what `adapt` leaves in layers beside their weights."""
+    adapting = (
+        [layer for layer in m._flatten_layers() if hasattr(layer, "adapt")]
+        for m in (model, result)
+    )
+    for layer, twin in zip(*adapting, strict=True):
+        if hasattr(layer, "save_assets"):  # a vocabulary
+            with tempfile.TemporaryDirectory() as directory:
+                layer.save_assets(directory)
+                twin.load_assets(directory)
+        elif isinstance(layer, keras.layers.Normalization):
+            twin.finalize_state()

@@ -51,14 +51,17 @@ class Recipe:
                 f"`optimizer` must be one of {', '.join(OPTIMIZERS)}. "
                 f"Received: optimizer={self.optimizer!r}"
             )
-        if list(self.drops) != sorted(set(self.drops)):
+        edges = (0, *self.drops, self.steps)
+        if list(edges) != sorted(set(edges)):
             raise ValueError(
-                f"`drops` must be ascending steps. Received: drops={self.drops}"
+                "`drops` must be ascending steps between 0 and `steps`. "
+                f"Received: drops={self.drops}, steps={self.steps}"
             )
 
     def scaled_to(self, steps):
         """Returns the recipe with other steps, its drops in proportion."""
-        drops = tuple(round(drop * steps / self.steps) for drop in self.drops)
+        drops = {round(drop * steps / self.steps) for drop in self.drops}
+        drops = tuple(sorted(drops - {0, steps}))
         return dataclasses.replace(self, steps=steps, drops=drops)
 
 

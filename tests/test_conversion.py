@@ -568,6 +568,9 @@ def test_layers_inside_of_others_own_code_are_named():
             super().__init__(**options)
             self.inner = keras.layers.Dense(4, name="inner")
 
+        def build(self, shape):
+            self.inner.build(shape)
+
         def call(self, x):
             return self.inner(x)
 
@@ -577,3 +580,27 @@ def test_layers_inside_of_others_own_code_are_named():
     with pytest.warns(UserWarning, match="own code: inner"):
         masked = snip_tf.masked(model)
     assert [mask.shape for mask in snip_tf.get_masks(masked)] == [(4, 3)]
+
+
+def adapted_normalization():
+    layer = keras.layers.Normalization()
+    x = np.random.default_rng(0).normal(5, 3, size=(20, 4)).astype("float32")
+    layer.adapt(x)
+    inputs = keras.Input((4,))
+    return keras.Model(inputs, keras.layers.Dense(3)(layer(inputs))), x
+
+
+def adapted_vocabulary():
+    layer = keras.layers.TextVectorization(output_sequence_length=4)
+    layer.adapt(["a b c", "c d e"])
+    inputs = keras.Input((1,), dtype="string")
+    x = keras.layers.Embedding(10, 3)(layer(inputs))
+    return keras.Model(inputs, x), tf.constant([["a b"], ["d q"]])
+
+
+@pytest.mark.parametrize("network", [adapted_normalization, adapted_vocabulary])
+def test_what_adapt_learned_is_carried_over(network):
+    model, x = network()
+    masked = snip_tf.masked(model)
+    np.testing.assert_allclose(masked(x), model(x), rtol=1e-6)
+    np.testing.assert_allclose(snip_tf.strip(masked)(x), model(x), rtol=1e-6)

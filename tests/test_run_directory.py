@@ -10,7 +10,7 @@ import snip_tf
 @pytest.fixture
 def finished(tmp_path):
     """The directory of a finished run."""
-    directory = run_directory.create(tmp_path / "run")
+    directory = run_directory.create(tmp_path / "run", {"seed": 3})
     run_directory.write_json(directory / "result.json", {"test_error": 1.5})
     (directory / "model.keras").write_text("a model")
     (directory / "logs").mkdir()
@@ -18,46 +18,46 @@ def finished(tmp_path):
 
 
 def test_a_new_directory_is_made_with_its_parents(tmp_path):
-    directory = run_directory.create(tmp_path / "a" / "b")
+    directory = run_directory.create(tmp_path / "a" / "b", {})
     assert os.listdir(directory) == ["config.json"]
 
 
 def test_a_finished_run_is_never_overwritten_unasked(finished):
     before = sorted(os.listdir(finished))
     with pytest.raises(FileExistsError, match="finished run.*--overwrite"):
-        run_directory.create(finished)
+        run_directory.create(finished, {})
     assert sorted(os.listdir(finished)) == before
 
 
 def test_overwrite_clears_a_finished_run(finished):
-    run_directory.create(finished, overwrite=True)
+    run_directory.create(finished, {}, overwrite=True)
     assert os.listdir(finished) == ["config.json"]
 
 
 def test_an_unfinished_run_is_replaced(finished):
     (finished / "result.json").unlink()
-    run_directory.create(finished)
+    run_directory.create(finished, {})
     assert os.listdir(finished) == ["config.json"]
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_other_peoples_files_are_left_alone(overwrite, tmp_path):
     (tmp_path / "thesis.tex").write_text("...")
-    with pytest.raises(FileExistsError, match="which holds other files"):
-        run_directory.create(tmp_path, overwrite=overwrite)
+    with pytest.raises(FileExistsError, match="an earlier run and nothing"):
+        run_directory.create(tmp_path, {}, overwrite=overwrite)
     assert os.listdir(tmp_path) == ["thesis.tex"]
 
 
 def test_a_path_below_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="must be writable. Received: .*file/run"):
-        run_directory.create(tmp_path / "file" / "run")
+        run_directory.create(tmp_path / "file" / "run", {})
 
 
 def test_a_path_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("text")
     with pytest.raises(OSError, match="must be writable. Received: .*file"):
-        run_directory.create(tmp_path / "file")
+        run_directory.create(tmp_path / "file", {})
     assert (tmp_path / "file").read_text() == "text"
 
 
@@ -88,3 +88,37 @@ def test_surroundings_name_versions_and_cores():
     surroundings = run_directory.surroundings()
     assert set(surroundings["versions"]) >= {"tensorflow", "keras", "snip_tf"}
     assert surroundings["cores"] >= 1
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_another_programs_config_is_no_run(overwrite, tmp_path):
+    """As in the directory of another library's model."""
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    (tmp_path / "logs").mkdir()
+    with pytest.raises(FileExistsError, match="an earlier run and nothing"):
+        run_directory.create(tmp_path, {}, overwrite=overwrite)
+    config = (tmp_path / "config.json").read_text()
+    assert config == '{"model_type": "bert"}'
+    assert (tmp_path / "logs").is_dir()
+
+
+def test_a_run_with_other_files_beside_it_is_left_alone(finished):
+    (finished / "notes.txt").write_text("the best one so far")
+    with pytest.raises(FileExistsError, match="an earlier run and nothing"):
+        run_directory.create(finished, {}, overwrite=True)
+    assert (finished / "result.json").exists()
+
+
+def test_settings_come_back(finished):
+    assert run_directory.read_settings(finished) == {"seed": 3}
+
+
+def test_other_directories_have_no_settings(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match="must be the directory of a run"):
+        run_directory.read_settings(tmp_path)
+
+
+def test_without_git_there_is_no_commit(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert run_directory.surroundings()["commit"] is None

@@ -31,6 +31,11 @@ def test_drops_move_in_proportion():
     assert (scaled.steps, scaled.drops) == (6_000, (2_500, 5_000))
 
 
+def test_a_very_short_recipe_is_one_too():
+    assert training.RECIPES["cifar10"].scaled_to(2).drops == (1,)
+    assert training.RECIPES["cifar10"].scaled_to(1).drops == ()
+
+
 def test_a_step_is_momentum_sgd_with_l2(small_model, small_batch):
     """Two steps against the formulas, the gradient from a tape."""
     x, y = small_batch
@@ -111,7 +116,8 @@ def test_a_diverged_model_is_no_result(small_model, small_batch):
     [
         ({"steps": 0}, "must be positive. Received: steps=0"),
         ({"optimizer": "lbfgs"}, "one of sgd, adam. Received: optimizer='lb"),
-        ({"drops": (5, 3)}, r"ascending steps. Received: drops=\(5, 3\)"),
+        ({"drops": (5, 3)}, r"ascending steps .* drops=\(5, 3\), steps=10"),
+        ({"drops": (5, 90)}, r"Received: drops=\(5, 90\), steps=10"),
     ],
 )
 def test_a_recipe_that_makes_no_sense_is_refused(options, message):
