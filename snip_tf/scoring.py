@@ -159,13 +159,17 @@ def _mean(gradient_of, batches):
     In double precision, so that the order of the batches and where they are
     cut move no more than the last bits of a score.
     """
-    total, examples = None, 0
+    mean, examples = None, 0
     for batch in batches:
-        gradient = gradient_of(*batch).numpy().astype(np.float64)
-        gradient *= _size(batch)
-        total = gradient if total is None else total + gradient
-        examples += _size(batch)
-    return None if total is None else total / examples
+        gradient = gradient_of(*batch).numpy()
+        size = _size(batch)
+        examples += size
+        if mean is None:
+            mean = gradient
+        else:
+            difference = gradient.astype(np.float64) - mean
+            mean = mean + size / examples * difference
+    return mean
 
 
 def _traced_gradient(model, loss, training):
@@ -284,13 +288,14 @@ def _classes(model, loss):
 def _normalised(gradient, shapes):
     """Returns |g| / sum |g| (eq. 6), cut to the given shapes."""
     magnitudes = np.abs(gradient)
-    total = magnitudes.sum(dtype=np.float64)
+    total = float(magnitudes.sum(dtype=np.float64))
     if not np.isfinite(total) or total == 0:
         raise ValueError(
             "The gradients of the loss with respect to the masks must be "
             f"finite and not all zero. Received: sum of magnitudes={total}"
         )
-    scores = (magnitudes / total).astype(np.float32, copy=False)
+    magnitudes /= total
+    scores = magnitudes.astype(np.float32, copy=False)
     ends = np.cumsum([np.prod(shape, dtype=int) for shape in shapes])
     return [
         part.reshape(shape)
