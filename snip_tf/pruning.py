@@ -161,7 +161,7 @@ def set_masks(model, masks):
         variable.assign(mask)
         # What is stored is what is used: saved, exported and regularised
         # weights need no mask to be right.
-        weight.assign(weight * mask)
+        weight.assign(keras.ops.convert_to_numpy(weight) * mask)
     for (weight, _), mask in zip(pairs, masks, strict=True):
         if weight.name != "bias" and not mask.any():
             warnings.warn(
