@@ -161,12 +161,16 @@ def convert():
     model = keras.Model(inputs, keras.layers.Dense(3)(inputs))
     model = snip_tf.masked(snip_tf.strip(snip_tf.masked(model)))
     assert snip_tf.summary(model).kept == 12
-    assert "prune" in dir(snip_tf)
+    scores = [np.arange(12).reshape(4, 3)]
+    snip_tf.set_masks(model, snip_tf.keep_top(scores, sparsity=0.5))
+    snip_tf.redraw(model)
+    assert snip_tf.summary(model).kept == 6
+    assert "sensitivity" in dir(snip_tf)
     with pytest.raises(ModuleNotFoundError, match="tensorflow"):
-        snip_tf.prune  # noqa: B018
+        snip_tf.sensitivity  # noqa: B018
 
 
-def test_without_tensorflow_only_names_that_need_it_fail():
+def test_without_tensorflow_only_scoring_and_data_fail():
     _under_jax(convert)
 
 

@@ -462,3 +462,9 @@ def test_an_ignored_class_is_no_wrong_label(small_model, small_batch):
     )
     scores = snip_tf.sensitivity(small_model, x, y, loss=loss)
     assert np.isfinite(flat(scores)).all()
+
+
+def test_other_backends_are_refused(small_model, small_batch, monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(ValueError, match="TensorFlow backend.*backend=jax"):
+        snip_tf.sensitivity(small_model, *small_batch)
