@@ -34,6 +34,18 @@ def numpy_sensitivity(model, x, y):
     return [scores / flat(by_hand).sum() for scores in by_hand]
 
 
+def weight_times_gradient(model, loss):
+    """|w * dL/dw| / sum of a loss without arguments, by a tape over w."""
+    weights = [weight.value for weight, _ in layers.masked_weights(model)]
+    with tf.GradientTape() as tape:
+        value = loss()
+    gradients = tape.gradient(value, weights)
+    products = np.abs(
+        flat(w * g for w, g in zip(weights, gradients, strict=True))
+    )
+    return products / products.sum()
+
+
 def float64(array):
     return array.astype(np.float64)
 
@@ -51,14 +63,8 @@ def test_scores_are_weight_times_gradient(name, batch):
     model = snip_tf.models.build(name, bias_initializer="random_normal")
     model.compile(loss=CROSS_ENTROPY)
     scores = flat(snip_tf.sensitivity(model, *batch))
-    weights = [weight.value for weight, _ in layers.masked_weights(model)]
-    with tf.GradientTape() as tape:
-        loss = CROSS_ENTROPY(batch[1], model(batch[0]))
-    gradients = tape.gradient(loss, weights)
-    products = np.abs(
-        flat(w * g for w, g in zip(weights, gradients, strict=True))
-    )
-    expected = products / products.sum()
+    x, y = batch
+    expected = weight_times_gradient(model, lambda: CROSS_ENTROPY(y, model(x)))
     np.testing.assert_allclose(scores, expected, rtol=1e-3, atol=1e-9)
 
 
@@ -326,16 +332,13 @@ def two_headed():
 def test_several_outputs_score_on_the_sum_of_their_losses(two_headed):
     model, x, y = two_headed
     scores = flat(snip_tf.sensitivity(model, x, y))
-    weights = [weight.value for weight, _ in layers.masked_weights(model)]
-    with tf.GradientTape() as tape:
+
+    def sum_of_losses():
         outputs = model(x)
-        loss = CROSS_ENTROPY(y["digit"], outputs["digit"])
-        loss += tf.reduce_mean((y["size"] - outputs["size"]) ** 2)
-    gradients = tape.gradient(loss, weights)
-    products = np.abs(
-        flat(w * g for w, g in zip(weights, gradients, strict=True))
-    )
-    expected = products / products.sum()
+        digit = CROSS_ENTROPY(y["digit"], outputs["digit"])
+        return digit + tf.reduce_mean((y["size"] - outputs["size"]) ** 2)
+
+    expected = weight_times_gradient(model, sum_of_losses)
     np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-7)
 
 
