@@ -19,7 +19,7 @@ lint: $(VENV)/installed
 	$(BIN)/ruff format --check .
 
 bench: $(VENV)/installed
-	$(BIN)/python scripts/benchmark.py --what=step,prune
+	$(BIN)/python scripts/benchmark.py --what=step,prune,memory
 
 $(VENV)/installed: setup.py pyproject.toml
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
