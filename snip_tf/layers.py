@@ -13,7 +13,7 @@ import types
 import keras
 from keras import ops
 
-# The only place that relies on Keras' private names: a stock layer stores the
+# The only place that relies on how Keras stores weights: a stock layer has the
 # weight `name` either as the attribute `_name`, behind a property that is
 # called `name`, or as the plain attribute `name`.
 _STORED = "_{}".format
