@@ -261,9 +261,7 @@ def _require_stock_layers_of(stripped, stock, pruned):
     found = [type(layer) for layer in stripped.layers]
     expected = [type(layer) for layer in stock.layers]
     _require(found == expected, "the stripped layers are not the stock ones")
-    masks = {id(mask) for _, mask in layers.masked_weights(pruned)}
-    weights = [weight for weight in pruned.weights if id(weight) not in masks]
-    _require_equal(stripped.weights, weights)
+    _require_equal(stripped.weights, layers.weights_without_masks(pruned))
 
 
 def _difference(outputs, expected):

@@ -65,12 +65,9 @@ def masked(model, *, skip=(), mask_bias=False):
         }
 
     result = _rebuilt(model, with_mask)
-    masks = {id(mask) for _, mask in layers.masked_weights(result)}
+    weights = layers.weights_without_masks(result)
     _warn_of_missed(result, skipped)
-    _copy(
-        values=model.weights,
-        into=[weight for weight in result.weights if id(weight) not in masks],
-    )
+    _copy(values=model.weights, into=weights)
     _carry_adapted(model, result)
     return result
 
@@ -93,7 +90,6 @@ def strip(model):
         for layer in layers.masked_layers(model)
         for weight, value in layer.stock_weights()
     }
-    masks = {id(mask) for _, mask in layers.masked_weights(model)}
 
     def without_mask(config):
         if not (config["registered_name"] or "").startswith("snip_tf>"):
@@ -112,7 +108,7 @@ def strip(model):
         }
 
     result = _rebuilt(model, without_mask)
-    weights = [weight for weight in model.weights if id(weight) not in masks]
+    weights = layers.weights_without_masks(model)
     _copy(
         values=[effective.get(id(weight), weight) for weight in weights],
         into=result.weights,

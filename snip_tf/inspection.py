@@ -6,7 +6,7 @@ import math
 import keras
 import numpy as np
 
-from snip_tf import layers
+from snip_tf import layers, pruning
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,10 +126,7 @@ def summary(model):
 
 def model_sparsity(model):
     """Returns the fraction of masked weights that are removed, in [0, 1)."""
-    masks = [
-        keras.ops.convert_to_numpy(mask)
-        for _, mask in layers.masked_weights(model)
-    ]
+    masks = pruning.get_masks(model)
     kept = sum(np.count_nonzero(mask) for mask in masks)
     return 1 - kept / sum(mask.size for mask in masks)
 

@@ -221,6 +221,16 @@ def masked_weights(model):
     ]
 
 
+def weights_without_masks(model):
+    """Returns the model's weights but the masks, in the order of Keras.
+
+    It is that of the same model of stock layers: within a layer the masks
+    come last.
+    """
+    masks = {id(mask) for _, mask in masked_weights(model)}
+    return [weight for weight in model.weights if id(weight) not in masks]
+
+
 def stock_class_of(layer_class):
     """Returns the stock Keras class that a masked layer class derives from."""
     bases = layer_class.__mro__

@@ -46,6 +46,19 @@ def weight_times_gradient(model, loss):
     return products / products.sum()
 
 
+def batch_norm_network():
+    """A masked network of images with fresh batch normalisation."""
+    return keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            layers.Conv2D(4, 3),
+            keras.layers.BatchNormalization(),
+            keras.layers.Flatten(),
+            layers.Dense(10),
+        ]
+    )
+
+
 def float64(array):
     return array.astype(np.float64)
 
@@ -132,15 +145,7 @@ def test_scoring_changes_nothing_in_the_model(training, batch):
 
 
 def test_batch_norm_scores_with_moving_statistics_by_default(batch):
-    model = keras.Sequential(
-        [
-            keras.Input((28, 28, 1)),
-            layers.Conv2D(4, 3),
-            keras.layers.BatchNormalization(),
-            keras.layers.Flatten(),
-            layers.Dense(10),
-        ]
-    )
+    model = batch_norm_network()
     model.compile(loss=CROSS_ENTROPY)
     # With fresh statistics, mean 0 and variance 1, the layer only divides by
     # sqrt(1 + epsilon): what a network without it gives, to 1e-3.
@@ -396,15 +401,7 @@ def test_sample_weights_count(small_model, small_batch):
 
 
 def test_freezing_batch_norm_is_noticed(batch):
-    model = keras.Sequential(
-        [
-            keras.Input((28, 28, 1)),
-            layers.Conv2D(4, 3),
-            keras.layers.BatchNormalization(),
-            keras.layers.Flatten(),
-            layers.Dense(10),
-        ]
-    )
+    model = batch_norm_network()
     options = {"loss": CROSS_ENTROPY, "training": True}
     by_batch = flat(snip_tf.sensitivity(model, *batch, **options))
     model.layers[1].trainable = False  # Keras then runs it in inference mode
