@@ -13,6 +13,8 @@ Sensitivity, ICLR 2019. The public API:
     summary         what is left, per weight; model_sparsity in one number
     masked          any Keras model -> the same with masked layers
     strip           the same model of plain Keras layers
+    compact         a smaller model with the same outputs: no dead units
+    export          SavedModel, sparse SavedModel, LiteRT or .keras files
     layers          the masked layers
     models          the networks of the paper: models.build(name)
     data            MNIST and the other data sets, in memory
@@ -25,7 +27,9 @@ import importlib
 # of classes that `layers` and `models` register.
 from snip_tf import layers, models, training
 from snip_tf.callbacks import PruneAtStart
+from snip_tf.compaction import compact
 from snip_tf.conversion import masked, strip
+from snip_tf.exporting import export
 from snip_tf.inspection import model_sparsity, summary
 from snip_tf.pruning import (
     get_masks,
@@ -39,8 +43,10 @@ from snip_tf.storage import load_arrays, save_arrays
 
 __all__ = [
     "PruneAtStart",
+    "compact",
     "criteria",
     "data",
+    "export",
     "get_masks",
     "keep_top",
     "kept_weights",

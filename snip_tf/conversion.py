@@ -117,6 +117,18 @@ def strip(model):
     return result
 
 
+def copied(model):
+    """Returns the same model anew: its config and weights, not compiled.
+
+    Raises:
+        ValueError: If the model cannot be made from its config.
+    """
+    result = _rebuilt(model, lambda config: config)
+    _copy(values=model.weights, into=result.weights)
+    _carry_adapted(model, result)
+    return result
+
+
 def _warn_of_missed(result, skipped):
     """Warns of layers that could have a mask but are made by others' code."""
     on_purpose = {

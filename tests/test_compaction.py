@@ -1,0 +1,448 @@
+"""`compact`: sizes worked out by hand, outputs those of the masked model."""
+
+import keras
+import numpy as np
+import pytest
+from conftest import CROSS_ENTROPY
+
+import snip_tf
+from snip_tf import layers
+
+BATCH = 4
+
+# Whole layers are dead here on purpose.
+pytestmark = pytest.mark.filterwarnings("ignore:The mask of:UserWarning")
+
+
+def _output(model, x):
+    return keras.tree.map_structure(
+        keras.ops.convert_to_numpy, model(x, training=False)
+    )
+
+
+def _with_masks(model, *kernels):
+    """Sets the masks of the kernels; biases, if masked, all stay."""
+    kernels = iter(kernels)
+    snip_tf.set_masks(
+        model,
+        [
+            np.ones(mask.shape) if mask.ndim == 1 else next(kernels)
+            for mask in snip_tf.get_masks(model)
+        ],
+    )
+    return model
+
+
+def _units(model):
+    """Returns the kernels' (inputs, outputs), layer by layer."""
+    return [
+        tuple(weight.shape[-2:])
+        for weight in model.trainable_weights
+        if len(weight.shape) > 1
+    ]
+
+
+def _two_layers(**options):
+    """Returns 3 - 4 - 2 with random biases, four ways of being dead.
+
+    Input 2 leads nowhere; hidden unit 1 has no inputs, unit 2 no outputs.
+    """
+    model = keras.Sequential(
+        [
+            keras.Input((3,)),
+            layers.Dense(4, bias_initializer="normal", **options),
+            layers.Dense(2, bias_initializer="normal"),
+        ]
+    )
+    first = [[1, 0, 1, 1], [0, 0, 1, 1], [0, 0, 1, 0]]
+    second = [[1, 1], [1, 1], [0, 0], [1, 1]]
+    return _with_masks(model, np.array(first), np.array(second))
+
+
+def _x(*shape, seed=0):
+    values = np.random.default_rng(seed).normal(size=(BATCH, *shape))
+    return values.astype(np.float32)
+
+
+def test_units_without_a_path_to_the_output_go():
+    model = _two_layers(use_bias=False)
+    small = snip_tf.compact(model)
+    assert _units(small) == [(2, 2), (2, 2)]
+    np.testing.assert_allclose(
+        _output(small, _x(3)), _output(model, _x(3)), atol=1e-6
+    )
+
+
+def test_a_constant_unit_goes_into_the_next_bias():
+    model = _two_layers(activation="sigmoid")
+    small = snip_tf.compact(model)
+    assert _units(small) == [(2, 2), (2, 2)]
+    first, second = model.layers
+    constant = 1 / (1 + np.exp(-np.array(first.bias)[1]))
+    np.testing.assert_allclose(
+        np.array(small.layers[-1].bias),
+        np.array(second.bias) + constant * np.array(second.kernel)[1],
+        rtol=1e-5,
+    )
+    np.testing.assert_allclose(
+        _output(small, _x(3)), _output(model, _x(3)), atol=1e-6
+    )
+
+
+def test_a_layer_without_a_bias_gets_one_for_the_constants():
+    model = keras.Sequential(
+        [
+            keras.Input((2,)),
+            layers.Dense(2, bias_initializer="ones"),
+            layers.Dense(1, use_bias=False, kernel_initializer="ones"),
+        ]
+    )
+    _with_masks(model, np.array([[1, 0], [1, 0]]), np.ones((2, 1)))
+    small = snip_tf.compact(snip_tf.strip(model))
+    assert np.array(small.layers[-1].bias) == [1]
+    np.testing.assert_allclose(
+        _output(small, _x(2)), _output(model, _x(2)), atol=1e-6
+    )
+
+
+def test_for_training_a_bias_that_learns_keeps_its_unit():
+    model = _two_layers(activation="relu")
+    assert _units(snip_tf.compact(model, for_training=True)) == [
+        (2, 3),
+        (3, 2),
+    ]
+
+
+def test_what_the_model_takes_does_not_change():
+    small = snip_tf.compact(_two_layers())
+    assert small.input_shape == (None, 3)
+    assert small.output_shape == (None, 2)
+
+
+def test_the_model_itself_is_left_as_it_is():
+    model = _two_layers()
+    weights, config = model.get_weights(), model.get_config()
+    snip_tf.compact(model)
+    assert model.get_config() == config
+    for before, after in zip(weights, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+def test_with_masks_the_result_has_masks_and_keeps_as_many_weights():
+    small = snip_tf.compact(_two_layers(mask_bias=True))
+    summary = snip_tf.summary(small)
+    # 3 of unit 0 and 3, in the first kernel; all four of the second.
+    assert [row.kept for row in summary.rows] == [3, 2, 4]
+
+
+def test_a_plain_model_stays_plain_and_is_saved_and_loaded(tmp_path):
+    small = snip_tf.compact(snip_tf.strip(_two_layers()))
+    assert type(small.layers[-1]) is keras.layers.Dense
+    small.save(tmp_path / "small.keras")
+    loaded = keras.models.load_model(tmp_path / "small.keras")
+    np.testing.assert_array_equal(_output(loaded, _x(3)), _output(small, _x(3)))
+
+
+@pytest.mark.parametrize("add", ["layer", "operator"])
+def test_a_channel_goes_only_where_all_branches_agree(add):
+    x = keras.Input((4, 4, 2))
+    branches = [layers.Conv2D(3, 1, use_bias=False)(x) for _ in range(2)]
+    if add == "layer":
+        total = keras.layers.Add()(branches)
+    else:
+        total = branches[0] + branches[1]
+    y = layers.Conv2D(1, 1)(total)
+    model = keras.Model(x, y)
+    one, other, last = np.ones((3, 1, 1, 2, 3))[:3]
+    one[..., :2] = 0  # channel 0 is dead in both branches, channel 1 in one
+    other[..., :1] = 0
+    _with_masks(model, one, other, np.ones((1, 1, 3, 1)))
+    small = snip_tf.compact(model)
+    assert _units(small) == [(2, 2), (2, 2), (2, 1)]
+    np.testing.assert_allclose(
+        _output(small, _x(4, 4, 2)), _output(model, _x(4, 4, 2)), atol=1e-6
+    )
+
+
+def test_a_constant_channel_before_padding_is_kept_once():
+    # Three constant channels, of which none is one at the border.
+    model = keras.Sequential(
+        [
+            keras.Input((5, 5, 1)),
+            layers.Conv2D(4, 1, bias_initializer="normal"),
+            layers.Conv2D(2, 3, padding="same"),
+        ]
+    )
+    mask = np.zeros((1, 1, 1, 4))
+    mask[..., 1] = 1
+    _with_masks(model, mask, np.ones((3, 3, 4, 2)))
+    small = snip_tf.compact(model)
+    assert _units(small) == [(1, 2), (2, 2)]
+    np.testing.assert_allclose(
+        _output(small, _x(5, 5, 1)), _output(model, _x(5, 5, 1)), atol=1e-6
+    )
+
+
+def test_a_network_without_any_connection_is_its_bias():
+    model = keras.Sequential(
+        [
+            keras.Input((6, 6, 1)),
+            layers.Conv2D(4, 3, activation="relu", bias_initializer="ones"),
+            keras.layers.Flatten(),
+            layers.Dense(3, bias_initializer="normal"),
+        ]
+    )
+    _with_masks(model, np.zeros((3, 3, 1, 4)), np.zeros((64, 3)))
+    small = snip_tf.compact(model)
+    expected = np.tile(np.array(model.layers[-1].bias), (BATCH, 1))
+    np.testing.assert_allclose(_output(small, _x(6, 6, 1)), expected)
+    assert _units(small) == [(1, 1), (1, 3)]
+
+
+def test_lenet_300_100_loses_exactly_the_dead_units(batch):
+    model = snip_tf.models.build("lenet_300_100")
+    snip_tf.prune(model, *batch, sparsity=0.98, loss=CROSS_ENTROPY)
+    one, two, three = (mask for mask in snip_tf.get_masks(model)[::2])
+    # Paths by hand: biases are removed, so a unit without inputs is zero.
+    alive = one.any(0)
+    second = (alive[:, None] * two).any(0) & three.any(1)
+    first = alive & (two * second).any(1)
+    pixels = (one * first).any(1)
+    small = snip_tf.compact(model)
+    assert _units(small) == [
+        (pixels.sum(), first.sum()),
+        (first.sum(), second.sum()),
+        (second.sum(), 10),
+    ]
+
+
+def _random_masks(model, sparsity, generator):
+    """Draws masks; every fourth layer is all dead."""
+    masks = []
+    for mask in snip_tf.get_masks(model):
+        kept = generator.random(mask.shape) >= sparsity
+        masks.append(kept & (generator.random() > 0.25))
+    snip_tf.set_masks(model, masks)
+
+
+def _random_values(model, generator):
+    """Draws what is not masked, as training would move it."""
+    for weight in model.weights:
+        if weight.name in ("beta", "moving_mean", "bias"):
+            value = generator.normal(size=weight.shape)
+        elif weight.name in ("gamma", "moving_variance"):
+            value = generator.uniform(0.5, 2, weight.shape)
+        else:
+            continue
+        weight.assign(value)
+
+
+def _perceptron(generator):
+    widths = generator.integers(2, 9, 3).tolist()
+    activations = generator.choice(["relu", "tanh", "sigmoid", "gelu"], 3)
+    return keras.Sequential(
+        [
+            keras.Input((6,)),
+            *(
+                layers.Dense(
+                    width,
+                    activation=activation,
+                    mask_bias=bool(generator.integers(2)),
+                )
+                for width, activation in zip(widths, activations, strict=True)
+            ),
+            keras.layers.Dropout(0.5),
+            layers.Dense(3, activation="softmax"),
+        ]
+    )
+
+
+def _convolutional(generator):
+    padding = str(generator.choice(["same", "valid"]))
+    pooling = generator.choice(["MaxPooling2D", "AveragePooling2D"])
+    return keras.Sequential(
+        [
+            keras.Input((9, 9, 2)),
+            layers.Conv2D(6, 3, padding=padding, mask_bias=True),
+            keras.layers.BatchNormalization(),
+            keras.layers.LeakyReLU(),
+            layers.DepthwiseConv2D(
+                3, depth_multiplier=2, padding=padding, activation="relu"
+            ),
+            getattr(keras.layers, pooling)(2),
+            layers.SeparableConv2D(5, 2, padding=padding, activation="elu"),
+            keras.layers.ZeroPadding2D(),
+            layers.Conv2DTranspose(4, 2, activation="relu"),
+            keras.layers.Flatten(),
+            layers.Dense(5, mask_bias=True),
+            keras.layers.BatchNormalization(),
+            keras.layers.ReLU(),
+            layers.Dense(3),
+        ]
+    )
+
+
+def _wide_residual(generator):
+    x = images = keras.Input((6, 6, 2))
+    x = layers.Conv2D(5, 3, padding="same")(x)
+    for strides in (1, 2):
+        activated = keras.layers.ReLU()(keras.layers.BatchNormalization()(x))
+        y = layers.Conv2D(4, 3, strides=strides, padding="same")(activated)
+        y = keras.layers.Activation("relu")(
+            keras.layers.BatchNormalization()(y)
+        )
+        y = layers.Conv2D(5, 3, padding="same", mask_bias=True)(y)
+        if strides > 1:
+            x = layers.Conv2D(5, 1, strides=strides)(activated)
+        x = keras.layers.Add()([x, y])
+    gate = keras.layers.GlobalAveragePooling2D(keepdims=True)(x)
+    gate = layers.Conv2D(5, 1, activation="sigmoid")(gate)
+    x = keras.layers.Concatenate()([x * gate, x])
+    pooled = keras.layers.GlobalMaxPooling2D()(x)
+    return keras.Model(
+        images, {"a": layers.Dense(3)(pooled), "b": layers.Dense(2)(pooled)}
+    )
+
+
+def _recurrent(generator):
+    kinds = (layers.LSTM, layers.GRU, layers.SimpleRNN)
+    kind = kinds[generator.integers(3)]
+    options = {"mask_bias": True, "bias_initializer": "normal"}
+    return keras.Sequential(
+        [
+            keras.Input((4, 6)),
+            layers.Dense(5, use_bias=False),
+            kind(6, return_sequences=True, **options),
+            kind(5, **options),
+            layers.Dense(3),
+        ]
+    )
+
+
+def _shared(generator):
+    one, other = keras.Input((4,), name="one"), keras.Input((4,), name="other")
+    twin = keras.Sequential(
+        [
+            keras.Input((4,)),
+            layers.Dense(6, activation="relu", mask_bias=True),
+            layers.Dense(5, activation="tanh", bias_initializer="normal"),
+        ]
+    )
+    inner = layers.Dense(5, activation="relu")
+    joined = keras.layers.Maximum()([inner(twin(one)), inner(twin(other))])
+    outputs = layers.Dense(2)(joined)
+    return keras.Model({"one": one, "other": other}, outputs)
+
+
+NETWORKS = [_perceptron, _convolutional, _wide_residual, _recurrent, _shared]
+
+
+def _check_outputs(build, seed, *, sparsity):
+    generator = np.random.default_rng(seed)
+    model = build(generator)
+    _random_values(model, generator)
+    _random_masks(model, sparsity, generator)
+    x = {t.name: _x(*t.shape[1:], seed=seed) for t in model.inputs}
+    if len(x) == 1:
+        (x,) = x.values()
+    small = snip_tf.compact(model)
+    expected = keras.tree.flatten(_output(model, x))
+    for compacted in (small, snip_tf.strip(small)):
+        for value, close_to in zip(
+            keras.tree.flatten(_output(compacted, x)), expected, strict=True
+        ):
+            np.testing.assert_allclose(value, close_to, atol=1e-5, rtol=1e-5)
+    plain = snip_tf.strip(model)
+    assert snip_tf.strip(small).count_params() <= plain.count_params() + 8
+
+
+@pytest.mark.parametrize("sparsity", [0.5, 0.8, 0.95, 0.999])
+@pytest.mark.parametrize("build", NETWORKS)
+def test_outputs_are_those_of_the_masked_model(build, sparsity):
+    for seed in range(2):
+        _check_outputs(build, seed, sparsity=sparsity)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("build", NETWORKS)
+def test_outputs_are_those_of_the_masked_model_for_hundreds_of_masks(build):
+    for seed, sparsity in enumerate(np.linspace(0.5, 0.999, 60), 100):
+        _check_outputs(build, seed, sparsity=sparsity)
+
+
+def _losses(model, x, y, *, steps):
+    model.compile(keras.optimizers.SGD(0.05, momentum=0.9), CROSS_ENTROPY)
+    return [
+        model.train_on_batch(x[step::steps], y[step::steps])
+        for step in range(steps)
+    ]
+
+
+@pytest.mark.parametrize("name", ["lenet_300_100", "lenet_5_caffe"])
+def test_for_training_the_losses_are_those_of_the_masked_model(name, batch):
+    generator = np.random.default_rng(0)
+    model = snip_tf.models.build(name)
+    snip_tf.prune(model, *batch, sparsity=0.99, loss=CROSS_ENTROPY)
+    small = snip_tf.compact(model, for_training=True)
+    assert np.prod(_units(small)[0]) < np.prod(_units(model)[0]) or (
+        np.prod(_units(small)[1]) < np.prod(_units(model)[1])
+    )
+    y = generator.integers(0, 10, 400)
+    x = batch[0][y % 100] + 0.1 * generator.normal(size=(400, 28, 28, 1))
+    np.testing.assert_allclose(
+        _losses(small, x, y, steps=20),
+        _losses(model, x, y, steps=20),
+        rtol=1e-4,
+    )
+
+
+def test_for_training_batch_normalisation_keeps_its_channels():
+    model = keras.Sequential(
+        [
+            keras.Input((5, 5, 1)),
+            layers.Conv2D(4, 3, use_bias=False),
+            keras.layers.BatchNormalization(),
+            keras.layers.ReLU(),
+            keras.layers.Flatten(),
+            layers.Dense(3),
+        ]
+    )
+    mask = np.ones((3, 3, 1, 4))
+    mask[..., :2] = 0
+    _with_masks(model, mask, np.ones((36, 3)))
+    assert _units(snip_tf.compact(model, for_training=True))[0] == (1, 4)
+    assert _units(snip_tf.compact(model))[0] == (1, 2)
+
+
+def test_layers_without_a_rule_are_left_whole_with_a_warning():
+    x = keras.Input((4, 6))
+    y = layers.Dense(8)(x)
+    y = keras.layers.LayerNormalization()(y)
+    y = layers.EinsumDense("abc,cd->abd", (4, 8), name="einsum")(y)
+    model = keras.Model(x, layers.Dense(2)(y))
+    _random_masks(model, 0.9, np.random.default_rng(0))
+    with pytest.warns(UserWarning, match="leaves these layers whole.*einsum"):
+        small = snip_tf.compact(model)
+    np.testing.assert_allclose(
+        _output(small, _x(4, 6)), _output(model, _x(4, 6)), atol=1e-6
+    )
+
+
+def test_a_model_that_is_not_built_is_refused():
+    with pytest.raises(ValueError, match="`model` must be built: call it"):
+        snip_tf.compact(keras.Sequential([layers.Dense(2)]))
+
+
+def test_a_subclassed_model_is_refused():
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.layer = layers.Dense(2)
+
+        def call(self, x):
+            return self.layer(x)
+
+    model = Own()
+    model(np.zeros((1, 2), np.float32))
+    with pytest.raises(ValueError, match="Sequential or functional.*Own"):
+        snip_tf.compact(model)
