@@ -1,16 +1,21 @@
 """Times masked networks against stock Keras, interleaved, in one process.
 
     python scripts/benchmark.py --what=step,prune,memory
+    python scripts/benchmark.py --what=compact --sparsity=0.98 \
+        --dataset=mnist_5k
 
 step    one training step, masked at the paper's sparsity against the same
         network of plain Keras layers: same optimiser, loss, batches.
 prune   one call of snip_tf.prune, traced, against a stock training step.
 memory  the peak of a process that prunes, against one that trains.
+compact one training step of the network without its dead units, against the
+        masked one; and the losses of both over their first steps, without L2.
 
-The images are noise. Times are medians over rounds in which each takes its
-turn; read the ratios.
+The images are noise, unless --dataset says which. Times are medians over
+rounds in which each takes its turn; read the ratios.
 """
 
+import dataclasses
 import multiprocessing
 import resource
 import statistics
@@ -22,45 +27,39 @@ import keras
 import numpy as np
 from absl import flags
 
+import experiment
 import program
 import run_directory
 import snip_tf
-from snip_tf import data, models, training
+from snip_tf import conversion, data, models, training
 
-# Lee et al. 2019, Tables 1 and 2.
-SPARSITIES = {
-    "lenet_300_100": 0.95,
-    "lenet_5_caffe": 0.98,
-    "alexnet_s": 0.9,
-    "alexnet_b": 0.9,
-    "vgg_c": 0.95,
-    "vgg_d": 0.95,
-    "vgg_like": 0.97,
-    "wrn_16_8": 0.95,
-    "wrn_16_10": 0.95,
-    "wrn_22_8": 0.95,
-    "lstm_s": 0.95,
-    "lstm_b": 0.95,
-    "gru_s": 0.95,
-    "gru_b": 0.95,
-}
 _SMALL = ["lenet_300_100", "lenet_5_caffe"]
-_KINDS = ("step", "prune", "memory")
+_KINDS = ("step", "prune", "memory", "compact")
 _HALF = np.float32(0.5), np.float32(0.3)  # mean and deviation of noise
 
-_WHAT = flags.DEFINE_list("what", ["step", "prune"], "step, prune, memory.")
+_WHAT = flags.DEFINE_list("what", ["step", "prune"], f"Of {', '.join(_KINDS)}.")
 _MODELS = flags.DEFINE_list("models", _SMALL, "The networks, or all.")
 _ROUNDS = flags.DEFINE_integer("rounds", 101, "Rounds.", lower_bound=2)
 _STEPS = flags.DEFINE_integer(
     "steps_per_execution", 50, "Training steps a round.", lower_bound=1
 )
+_SPARSITY = flags.DEFINE_float(
+    "sparsity", None, "The fraction removed; by default the paper's."
+)
+_DATASET = flags.DEFINE_enum(
+    "dataset", None, data.NAMES, "The images; by default noise."
+)
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "TFDS data directory.")
 
 
 def main():
     """Runs the script."""
     if _MODELS.value == ["all"]:
-        _MODELS.value = list(SPARSITIES)
-    for flag, known in (("what", _KINDS), ("models", tuple(SPARSITIES))):
+        _MODELS.value = list(experiment.SPARSITIES)
+    for flag, known in (
+        ("what", _KINDS),
+        ("models", tuple(experiment.SPARSITIES)),
+    ):
         for value in flags.FLAGS[flag].value:
             if value not in known:
                 raise ValueError(
@@ -71,30 +70,60 @@ def main():
         f"{place['processor']}, {place['cores']} cores, TensorFlow "
         f"{place['versions']['tensorflow']}, Keras {place['versions']['keras']}"
     )
+    examples = None
+    if _DATASET.value:
+        examples = data.load(_DATASET.value, data_dir=_DATA_DIR.value)
     for name in _MODELS.value:
+        sparsity = _SPARSITY.value or experiment.SPARSITIES[name]
         # Apart from each other: what one leaves in the caches slows the next.
-        for what in ("step", "prune"):
+        for what in ("step", "prune", "compact"):
             if what in _WHAT.value:
-                compare_times(name, what, _ROUNDS.value, _STEPS.value)
+                task = _task(name, sparsity, examples)
+                compare_times(task, what, _ROUNDS.value, _STEPS.value)
+        if "compact" in _WHAT.value:
+            compare_losses(_task(name, sparsity, examples))
         if "memory" in _WHAT.value:
-            compare_memory(name)
+            compare_memory(name, sparsity)
 
 
-def compare_times(name, what, rounds, steps):
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A network, what it is trained on, and how.
+
+    Attributes:
+        name: Its name.
+        sparsity: The fraction of its weights that pruning removes.
+        model: A new network, every mask one.
+        examples: A `data.Data`.
+        recipe: A `training.Recipe`.
+    """
+
+    name: str
+    sparsity: float
+    model: keras.Model
+    examples: data.Data
+    recipe: training.Recipe
+
+
+def compare_times(task, what, rounds, steps):
     """Prints the times of one network."""
-    masked, examples, recipe = _task(name)
+    masked, name = task.model, task.name
     fresh = masked.get_weights()
-    prune = _pruning(name, masked, examples, recipe)
+    prune = _pruning(task)
     prune()
-    stock = keras.models.clone_model(snip_tf.strip(masked))
-    turns = {"stock step": (steps, _steps(stock, examples, recipe, steps))}
-    if what == "step":
-        pruned = keras.models.clone_model(masked)
-        pruned.set_weights(masked.get_weights())
-        turns["masked step"] = steps, _steps(pruned, examples, recipe, steps)
+    turns = {}
+    if what in ("step", "prune"):
+        stock = keras.models.clone_model(snip_tf.strip(masked))
+        turns["stock step"] = steps, _steps(stock, task, steps)
+    if what in ("step", "compact"):
+        pruned = conversion.copied(masked)
+        turns["masked step"] = steps, _steps(pruned, task, steps)
+    if what == "compact":
+        small = snip_tf.compact(masked, for_training=True)
+        turns["compacted step"] = steps, _steps(small, task, steps)
     if what == "prune":
         single = keras.models.clone_model(stock)
-        turns["stock step in a call"] = 1, _steps(single, examples, recipe, 1)
+        turns["stock step in a call"] = 1, _steps(single, task, 1)
         turns["prune"] = 1, prune
     seconds = {turn: [] for turn in turns}
     for round_number in range(rounds + 1):
@@ -111,68 +140,100 @@ def compare_times(name, what, rounds, steps):
         ("masked step", "stock step"),
         ("prune", "stock step"),
         ("prune", "stock step in a call"),
+        ("compacted step", "masked step"),
     ):
-        if above in medians:
+        if above in medians and below in medians:
             ratio = medians[above] / medians[below]
             print(f"{name:16}{above} / {below}: {ratio:.2f}", flush=True)
 
 
-def compare_memory(name):
+def compare_losses(task, steps=100):
+    """Prints how far the losses of the compacted network are off.
+
+    Without L2, which the loss of the masked network has of its dead units
+    too.
+    """
+    _pruning(task)()
+    recipe = dataclasses.replace(task.recipe, l2=0)
+    losses = []
+    for model in (
+        snip_tf.compact(task.model, for_training=True),
+        task.model,
+    ):
+        training.compile_model(model, recipe)
+        batches = data.training_batches(
+            task.examples, batch_size=recipe.batch_size, seed=0, stop=steps
+        )
+        losses.append([model.train_on_batch(*batch)[0] for batch in batches])
+    apart = np.max(np.abs(np.subtract(*losses)))
+    small, masked = (values[-1] for values in losses)
+    print(
+        f"{task.name:16}loss of step {steps}, without L2: {small:.6f} "
+        f"compacted, {masked:.6f} masked; at most {apart:.1e} apart in "
+        f"{steps} steps",
+        flush=True,
+    )
+
+
+def compare_memory(name, sparsity):
     """Prints the peak memory of a process that trains and one that prunes."""
     processes = multiprocessing.get_context("spawn")
     peaks = {}
     for what in ("stock step", "prune"):
         with processes.Pool(1) as pool:
-            peaks[what] = pool.apply(_peak, (name, what))
+            peaks[what] = pool.apply(_peak, (name, sparsity, what))
         print(f"{name:16}{what:24}{peaks[what]:8.0f} MB at its peak")
     ratio = peaks["prune"] / peaks["stock step"]
     print(f"{name:16}prune / stock step, memory: {ratio:.2f}", flush=True)
 
 
-def _peak(name, what):
+def _peak(name, sparsity, what):
     """Returns the peak resident memory of this process, in MB."""
-    model, examples, recipe = _task(name)
+    task = _task(name, sparsity)
     if what == "prune":
-        run = _pruning(name, model, examples, recipe)
+        run = _pruning(task)
     else:
-        stock = snip_tf.strip(model)
-        del model
-        run = _steps(stock, examples, recipe, 1)
+        # Of the masked network nothing stays.
+        task = dataclasses.replace(task, model=snip_tf.strip(task.model))
+        run = _steps(task.model, task, 1)
     for _ in range(3):
         run()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def _task(name):
-    """Returns a new network, noise in its shape, and its recipe."""
+def _task(name, sparsity, examples=None):
+    """Returns the `Task` of a network, by default on noise in its shape."""
     model = models.build(name)
     shape = model.input_shape[1:]
-    generator = np.random.default_rng(0)
-    noise = data.Split(
-        generator.integers(0, 256, (1000, *shape), dtype=np.uint8),
-        generator.integers(0, 10, 1000),
-    )
-    examples = data.Data("noise", noise, noise, noise, *_HALF, 10)
+    if examples is None:
+        generator = np.random.default_rng(0)
+        noise = data.Split(
+            generator.integers(0, 256, (1000, *shape), dtype=np.uint8),
+            generator.integers(0, 10, 1000),
+        )
+        examples = data.Data("noise", noise, noise, noise, *_HALF, 10)
     recipe = training.RECIPES["mnist" if shape[0] == 28 else "cifar10"]
-    return model, examples, recipe
+    return Task(name, sparsity, model, examples, recipe)
 
 
-def _pruning(name, model, examples, recipe):
-    """Returns a function that prunes the model at the paper's sparsity."""
-    x, y = data.scoring_batch(examples, size=recipe.batch_size, seed=0)
+def _pruning(task):
+    """Returns a function that prunes the task's network."""
+    x, y = data.scoring_batch(
+        task.examples, size=task.recipe.batch_size, seed=0
+    )
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     return lambda: snip_tf.prune(
-        model, x, y, sparsity=SPARSITIES[name], loss=loss
+        task.model, x, y, sparsity=task.sparsity, loss=loss
     )
 
 
-def _steps(model, examples, recipe, steps_per_execution):
+def _steps(model, task, steps_per_execution):
     """Returns a function that runs one execution of training steps."""
     training.compile_model(
-        model, recipe, steps_per_execution=steps_per_execution
+        model, task.recipe, steps_per_execution=steps_per_execution
     )
     batches = data.training_batches(
-        examples, batch_size=recipe.batch_size, seed=0
+        task.examples, batch_size=task.recipe.batch_size, seed=0
     )
     iterator = iter(batches)
     model.make_train_function()

@@ -24,6 +24,24 @@ CRITERIA = {
     "shuffled": criteria.shuffled_sensitivity,
 }
 
+# Lee et al. 2019, Tables 1 and 2.
+SPARSITIES = {
+    "lenet_300_100": 0.95,
+    "lenet_5_caffe": 0.98,
+    "alexnet_s": 0.9,
+    "alexnet_b": 0.9,
+    "vgg_c": 0.95,
+    "vgg_d": 0.95,
+    "vgg_like": 0.97,
+    "wrn_16_8": 0.95,
+    "wrn_16_10": 0.95,
+    "wrn_22_8": 0.95,
+    "lstm_s": 0.95,
+    "lstm_b": 0.95,
+    "gru_s": 0.95,
+    "gru_b": 0.95,
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Settings:

@@ -11,6 +11,7 @@ Sensitivity, ICLR 2019. The public API:
     criteria        other scores: random, magnitude, shuffled_sensitivity
     save_arrays     scores or masks to an .npz file; load_arrays reads them
     summary         what is left, per weight; model_sparsity in one number
+    flops           the multiply-adds of a model, with and without its zeros
     masked          any Keras model -> the same with masked layers
     strip           the same model of plain Keras layers
     compact         a smaller model with the same outputs: no dead units
@@ -29,6 +30,7 @@ from snip_tf import layers, models, training
 from snip_tf.callbacks import PruneAtStart
 from snip_tf.compaction import compact
 from snip_tf.conversion import masked, strip
+from snip_tf.counting import flops
 from snip_tf.exporting import export
 from snip_tf.inspection import model_sparsity, summary
 from snip_tf.pruning import (
@@ -47,6 +49,7 @@ __all__ = [
     "criteria",
     "data",
     "export",
+    "flops",
     "get_masks",
     "keep_top",
     "kept_weights",

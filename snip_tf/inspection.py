@@ -6,7 +6,7 @@ import math
 import keras
 import numpy as np
 
-from snip_tf import layers, pruning
+from snip_tf import layers, pruning, tables
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,17 +90,7 @@ class Summary:
             )
         total = (f"{self.kept:,}", f"{self.weights:,}", f"{self.sparsity:.2%}")
         cells.append(("total", "", *total, "", ""))
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        lines = [
-            "  ".join(
-                cell.ljust(width) if column < 2 else cell.rjust(width)
-                for column, (cell, width) in enumerate(
-                    zip(row, widths, strict=True)
-                )
-            ).rstrip()
-            for row in cells
-        ]
-        return "\n".join(lines)
+        return tables.aligned(cells, text_columns=2)
 
 
 def summary(model):

@@ -29,6 +29,7 @@ def sensitivity(
     training=False,
     ema_decay=None,
     micro_batch_size=None,
+    warm_up=False,
 ):
     """Returns the connection sensitivity of every masked weight.
 
@@ -57,6 +58,10 @@ def sensitivity(
         micro_batch_size: Cuts each batch into pieces of at most so many
             examples, which bounds the memory and changes no score but by
             rounding (unless `training` makes examples depend on each other).
+        warm_up: Whether batch normalisation scores with the statistics of the
+            first batch (its first piece) in place of its moving ones, which in
+            a new model are those of no data. Other than with `training`, the
+            examples stay independent of each other and dropout stays off.
 
     Returns:
         A list with one float32 numpy array per mask, of its shape, in the
@@ -79,6 +84,11 @@ def sensitivity(
             "`micro_batch_size` must be None or at least 1. "
             f"Received: micro_batch_size={micro_batch_size}"
         )
+    if warm_up and training:
+        raise ValueError(
+            "`warm_up` is for scoring in inference mode. Received: "
+            f"warm_up={warm_up}, training={training}"
+        )
     masks = [mask for _, mask in layers.masked_weights(model)]
     gradient_of = _traced_gradient(model, loss, training)
     before = {id(v): v.numpy() for v in _written(model)}
@@ -88,6 +98,8 @@ def sensitivity(
         _pieces(_checked(model, batch, loss), micro_batch_size)
         for batch in (x if y is None else [(x, y)])
     )
+    if warm_up:
+        batches = _after_warm_up(model, batches)
     try:
         if ema_decay is None:
             pieces = itertools.chain.from_iterable(batches)
@@ -151,6 +163,33 @@ def _pieces(batch, size):
     for at in range(0, _size(batch), size):
         part = slice(at, at + size)
         yield tf.nest.map_structure(lambda a, part=part: a[part], batch)
+
+
+def _after_warm_up(model, batches):
+    """Passes on the batches, the moving statistics those of the first piece."""
+    for index, pieces in enumerate(batches):
+        if index == 0:
+            first = next(pieces)
+            _warm_up(model, first[0])
+            pieces = itertools.chain([first], pieces)
+        yield pieces
+
+
+def _warm_up(model, x):
+    """Replaces the moving statistics of batch normalisation by those of x."""
+    norms = [
+        layer
+        for layer in model._flatten_layers()
+        if isinstance(layer, keras.layers.BatchNormalization)
+    ]
+    momenta = [norm.momentum for norm in norms]
+    try:
+        for norm in norms:
+            norm.momentum = 0.0
+        model(x, training=True)
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
 
 
 def _mean(gradient_of, batches):

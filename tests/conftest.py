@@ -1,4 +1,7 @@
 import os
+import pathlib
+import subprocess
+import sys
 
 # As in the scripts, and before TensorFlow is imported: fewer log lines.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -10,6 +13,22 @@ import pytest
 import snip_tf
 
 CROSS_ENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+_SCRIPTS = pathlib.Path(__file__).parents[1] / "scripts"
+
+
+def run_script(name, *flags, cwd, **environment):
+    """Runs a script and returns its exit status and all it printed."""
+    process = subprocess.run(
+        [sys.executable, _SCRIPTS / name, *flags],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    return process.returncode, process.stdout
 
 
 @pytest.fixture(autouse=True)

@@ -468,3 +468,38 @@ def test_other_backends_are_refused(small_model, small_batch, monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     with pytest.raises(ValueError, match="TensorFlow backend.*backend=jax"):
         snip_tf.sensitivity(small_model, *small_batch)
+
+
+def test_warm_up_scores_with_the_statistics_of_the_batch():
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            snip_tf.layers.Dense(5, name="hidden"),
+            keras.layers.BatchNormalization(name="norm"),
+            keras.layers.ReLU(),
+            keras.layers.Dropout(0.5),
+            snip_tf.layers.Dense(3),
+        ]
+    )
+    generator = np.random.default_rng(0)
+    x = generator.normal(3, 2, (64, 4)).astype(np.float32)
+    y = generator.integers(0, 3, 64)
+    before = model.get_weights()
+    warm = snip_tf.sensitivity(model, x, y, loss=CROSS_ENTROPY, warm_up=True)
+    for value, unchanged in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(value, unchanged)
+    assert model.get_layer("norm").momentum == 0.99
+    # The same by hand: numpy's mean and variance, then the plain scores.
+    hidden = x @ np.array(model.get_layer("hidden").kernel)
+    model.get_layer("norm").moving_mean.assign(hidden.mean(0))
+    model.get_layer("norm").moving_variance.assign(hidden.var(0))
+    by_hand = snip_tf.sensitivity(model, x, y, loss=CROSS_ENTROPY)
+    for score, expected in zip(warm, by_hand, strict=True):
+        np.testing.assert_allclose(score, expected, rtol=1e-4, atol=1e-7)
+
+
+def test_warm_up_in_training_mode_is_refused(small_model, small_batch):
+    with pytest.raises(ValueError, match="`warm_up` is for scoring in infer"):
+        snip_tf.sensitivity(
+            small_model, *small_batch, warm_up=True, training=True
+        )

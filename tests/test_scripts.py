@@ -2,40 +2,23 @@
 
 import json
 import os
-import pathlib
 import re
-import subprocess
-import sys
 
 import keras
 import numpy as np
 import pytest
+from conftest import run_script
 
 import snip_tf
 
-_SCRIPTS = pathlib.Path(__file__).parents[1] / "scripts"
 _RUN = ("--dataset=mnist_5k", "--steps=40", "--validate_every=20")
-
-
-def run(script, *flags, cwd, **environment):
-    """Runs a script and returns its exit status and all it printed."""
-    process = subprocess.run(
-        [sys.executable, _SCRIPTS / script, *flags],
-        cwd=cwd,
-        env={**os.environ, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    return process.returncode, process.stdout
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """A directory in which LeNet-300-100 was pruned, and then trained."""
     place = tmp_path_factory.mktemp("scripts")
-    status, output = run(
+    status, output = run_script(
         "prune.py",
         "--model=lenet_300_100",
         "--sparsity=0.95",
@@ -44,7 +27,7 @@ def place(tmp_path_factory):
         cwd=place,
     )
     assert status == 0, output
-    status, output = run(
+    status, output = run_script(
         "train.py",
         "--pruned_model=pruned/model.keras",
         "--run_dir=trained",
@@ -99,7 +82,7 @@ def test_a_run_directory_holds_settings_result_model_and_logs(place):
 
 
 def test_evaluate_finds_the_error_that_training_reported(place):
-    status, output = run("evaluate.py", "--run_dir=trained", cwd=place)
+    status, output = run_script("evaluate.py", "--run_dir=trained", cwd=place)
     assert status == 0, output
     error = result_of(place / "trained")["test_error"]
     assert f"Test error on mnist_5k: {error:.2f}%" in output
@@ -110,7 +93,9 @@ def test_the_same_seed_gives_the_same_run(place):
     flags = ("--model=lenet_300_100", "--sparsity=0.95", *_RUN)
     results = []
     for name in ("first", "second"):
-        status, output = run("train.py", *flags, f"--run_dir={name}", cwd=place)
+        status, output = run_script(
+            "train.py", *flags, f"--run_dir={name}", cwd=place
+        )
         assert status == 0, output
         results.append(result_of(place / name))
     assert results[0]["kept_per_weight"] == results[1]["kept_per_weight"]
@@ -188,7 +173,7 @@ def test_bad_input_ends_with_one_clear_line(script, flags, message, tmp_path):
     snip_tf.models.build("lenet_300_100").save(tmp_path / "good.keras")
     (tmp_path / "file").write_text("")
     before = sorted(tmp_path.iterdir())
-    status, output = run(script, *flags, cwd=tmp_path)
+    status, output = run_script(script, *flags, cwd=tmp_path)
     assert status == 1, output
     assert re.search(message, output), output
     assert "Traceback" not in output
@@ -196,7 +181,7 @@ def test_bad_input_ends_with_one_clear_line(script, flags, message, tmp_path):
 
 
 def test_a_finished_run_is_refused_before_any_work(place):
-    status, output = run(
+    status, output = run_script(
         "train.py",
         "--pruned_model=pruned/model.keras",
         "--run_dir=trained",
