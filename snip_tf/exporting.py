@@ -74,12 +74,11 @@ def export(
         if format == "litert" if compact is None else compact:
             model = compaction.compact(model)
         plain = conversion.strip(model)
-        if format == "saved_model":
-            plain.export(part, format="tf_saved_model", verbose=False)
-        elif format == "sparse_saved_model":
+        if _MARKS[format] == "saved_model.pb":
             from snip_tf import sparse_saving
 
-            sparse_saving.save(plain, part)
+            sparse = format == "sparse_saved_model"
+            sparse_saving.save(plain, part, sparse=sparse)
         elif format == "litert":
             from snip_tf import litert
 

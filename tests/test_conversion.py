@@ -605,3 +605,11 @@ def test_what_adapt_learned_is_carried_over(network):
     masked = snip_tf.masked(model)
     np.testing.assert_allclose(masked(x), model(x), rtol=1e-6)
     np.testing.assert_allclose(snip_tf.strip(masked)(x), model(x), rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:The mask of:UserWarning")
+def test_strip_leaves_no_negative_zeros():
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(4)])
+    snip_tf.set_masks(model, [np.zeros((3, 4))])
+    kernel = np.array(snip_tf.strip(model).layers[0].kernel)
+    assert not np.signbit(kernel).any()

@@ -1,0 +1,190 @@
+"""`export`: what it writes runs without snip_tf; what it refuses, and how."""
+
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import snip_tf
+from snip_tf import exporting, layers
+
+FILES = {"litert": "model.tflite", "keras": "model.keras"}
+
+
+@pytest.fixture
+def model():
+    """A pruned convolutional network with batch normalisation."""
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            layers.Conv2D(6, 3, padding="same"),
+            keras.layers.BatchNormalization(),
+            keras.layers.ReLU(),
+            keras.layers.MaxPooling2D(),
+            keras.layers.Flatten(),
+            layers.Dense(20, activation="relu", bias_initializer="normal"),
+            layers.Dense(10),
+        ]
+    )
+    scores = snip_tf.criteria.random(model, seed=0)
+    snip_tf.set_masks(model, snip_tf.keep_top(scores, 0.95))
+    return model
+
+
+def _x(batch):
+    generator = np.random.default_rng(batch)
+    return generator.normal(size=(batch, 8, 8, 1)).astype(np.float32)
+
+
+def _run(path, x):
+    """Returns what the file or directory makes of x, in its own engine."""
+    if path.is_dir():
+        loaded = tf.saved_model.load(path)  # `serve` alone would not keep it
+        return loaded.serve(x).numpy()
+    if path.suffix == ".keras":
+        return np.array(keras.models.load_model(path)(x))
+    interpreter = tf.lite.Interpreter(str(path))
+    interpreter.resize_tensor_input(0, x.shape)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x)
+    interpreter.invoke()
+    return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+
+
+@pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")
+@pytest.mark.parametrize("compact", [False, True])
+@pytest.mark.parametrize("format", exporting.FORMATS)
+def test_outputs_are_those_of_the_masked_model(
+    format, compact, model, tmp_path
+):
+    path = snip_tf.export(
+        model, tmp_path / "out", format=format, compact=compact
+    )
+    assert path == tmp_path / "out" / FILES.get(format, "")
+    np.testing.assert_allclose(
+        _run(path, _x(3)), np.array(model(_x(3))), atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("format", ["saved_model", "sparse_saved_model"])
+def test_a_saved_model_runs_where_there_is_only_tensorflow(
+    format, model, tmp_path
+):
+    path = snip_tf.export(model, tmp_path / "out", format=format)
+    sizes = (1, 7, 1000)
+    inputs = {str(size): _x(size) for size in sizes}
+    np.savez(tmp_path / "x.npz", **inputs)
+    code = f"""
+import sys
+sys.modules.update(dict.fromkeys(("snip_tf", "keras")))
+import numpy as np, tensorflow as tf
+model = tf.saved_model.load({str(path)!r})
+inputs = np.load({str(tmp_path / "x.npz")!r})
+outputs = {{size: model.serve(inputs[size]).numpy() for size in inputs}}
+np.savez({str(tmp_path / "y.npz")!r}, **outputs)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
+    outputs = np.load(tmp_path / "y.npz")
+    for size, x in inputs.items():
+        np.testing.assert_allclose(outputs[size], np.array(model(x)), atol=1e-6)
+
+
+def test_the_sparse_saved_model_is_the_saved_model_to_the_bit(model, tmp_path):
+    dense = snip_tf.export(model, tmp_path / "dense", format="saved_model")
+    sparse = snip_tf.export(
+        model, tmp_path / "sparse", format="sparse_saved_model"
+    )
+    np.testing.assert_array_equal(_run(sparse, _x(7)), _run(dense, _x(7)))
+
+
+def test_the_keras_file_is_of_plain_keras_layers(model, tmp_path):
+    path = snip_tf.export(model, tmp_path / "out", format="keras")
+    plain = keras.models.load_model(path)
+    assert [type(layer).__module__.split(".")[0] for layer in plain.layers] == [
+        "keras"
+    ] * len(plain.layers)
+    assert not [w.name for w in plain.weights if "mask" in w.name]
+
+
+def test_compact_stores_fewer_parameters(model, tmp_path):
+    counts = [
+        keras.models.load_model(
+            snip_tf.export(
+                model, tmp_path / str(compact), format="keras", compact=compact
+            )
+        ).count_params()
+        for compact in (False, True)
+    ]
+    assert counts[1] < counts[0] / 2
+
+
+def test_an_earlier_export_is_kept_unless_it_is_to_be_overwritten(
+    model, tmp_path
+):
+    directory = tmp_path / "out"
+    snip_tf.export(model, directory, format="keras")
+    with pytest.raises(FileExistsError, match="already holds an export"):
+        snip_tf.export(model, directory)
+    assert [path.name for path in directory.iterdir()] == ["model.keras"]
+    snip_tf.export(model, directory, overwrite=True)
+    assert not (directory / "model.keras").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_an_export_that_fails_leaves_the_old_one(model, tmp_path, monkeypatch):
+    path = snip_tf.export(model, tmp_path / "out", format="keras")
+    before = path.read_bytes()
+
+    def full(*_args, **_options):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(tf.saved_model, "save", full)
+    with pytest.raises(OSError, match="no space left"):
+        snip_tf.export(model, tmp_path / "out", overwrite=True)
+    assert path.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_other_peoples_files_are_never_replaced(model, tmp_path):
+    (tmp_path / "model.keras").write_bytes(b"")
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="nothing else. Received: "):
+        snip_tf.export(model, tmp_path, overwrite=True)
+    assert (tmp_path / "notes.txt").exists()
+
+
+def test_a_file_is_refused_as_directory(model, tmp_path):
+    (tmp_path / "out").write_text("")
+    with pytest.raises(FileExistsError, match="must not be a file"):
+        snip_tf.export(model, tmp_path / "out")
+    with pytest.raises(OSError, match="`directory` must be writable"):
+        snip_tf.export(model, tmp_path / "out" / "inside")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"format": "onnx"}, "one of saved_model, sparse_saved_model, litert"),
+        ({"quantization": "int8"}, 'goes with format="litert" only'),
+        (
+            {"format": "litert", "quantization": "int4"},
+            "None or one of float16",
+        ),
+        ({"format": "litert", "quantization": "int8"}, "`calibration_data` is"),
+        ({"calibration_data": [[0.0]]}, "nothing else takes it"),
+    ],
+)
+def test_bad_options_are_refused(options, message, model, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        snip_tf.export(model, tmp_path / "out", **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_without_masks_is_refused(model, tmp_path):
+    for unfit in (snip_tf.strip(model), keras.Sequential([layers.Dense(2)])):
+        with pytest.raises(ValueError, match="built and have at least one"):
+            snip_tf.export(unfit, tmp_path / "out")
+    assert not list(tmp_path.iterdir())
