@@ -16,7 +16,6 @@ import timing
 from snip_tf import counting, tables, training
 
 TOLERANCE = 1e-4  # of a logit; float32 rounding stays well below it
-BATCH_SIZES = (1, 100)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +44,7 @@ class Case:
         return self.format.removeprefix("sparse_")
 
 
-def compare(cases, images, labels, *, rounds):
+def compare(cases, images, labels, *, batch_sizes, rounds):
     """Checks and measures networks.
 
     Args:
@@ -54,6 +53,7 @@ def compare(cases, images, labels, *, rounds):
             TOLERANCE, and its test error, unless they are quantised.
         images: Standardised test images.
         labels: Their labels.
+        batch_sizes: The sizes of the batches that are timed.
         rounds: In how many rounds times are taken.
 
     Returns:
@@ -69,7 +69,7 @@ def compare(cases, images, labels, *, rounds):
         _size_of(case) | _accuracy_of(case, images, labels, expected)
         for case in cases
     ]
-    for size in BATCH_SIZES:
+    for size in batch_sizes:
         times = _times(cases, images[:size], rounds)
         dense = {
             case.engine: times[case.format, case.network]
@@ -100,8 +100,7 @@ def _size_of(case):
 
 
 def _logits(case, images):
-    size = max(BATCH_SIZES)
-    batches = np.split(images, range(size, len(images), size))
+    batches = np.split(images, range(100, len(images), 100))
     return np.concatenate([case.loaded.logits(batch) for batch in batches])
 
 
@@ -159,17 +158,17 @@ def table_of_sizes(rows):
     return tables.aligned(cells, text_columns=2)
 
 
-def table_of_times(rows):
+def table_of_times(rows, batch_sizes):
     """Returns what `compare` found of accuracy and speed as a table."""
     cells = [["format", "network", "difference", "test error"]]
-    for size in BATCH_SIZES:
+    for size in batch_sizes:
         cells[0] += [f"batch {size}", "ratio"]
     for row in rows:
         accuracy = ("", "")
         if row["network"] != "dense":
             accuracy = (f"{row['difference']:.1e}", f"{row['test_error']:.2f}%")
         cells.append([row["format"], row["network"], *accuracy])
-        for size in BATCH_SIZES:
+        for size in batch_sizes:
             milliseconds = row[f"milliseconds_{size}"]
             cells[-1] += [
                 f"{milliseconds:.3f} ms",

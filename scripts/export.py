@@ -11,12 +11,12 @@ by its own engine (`tf.saved_model.load`, LiteRT's interpreter,
 1e-4, and test error; only what is quantised may differ. Two tables follow, with
 the same network dense (a fresh draw, no weight removed) in each engine:
 
-numbers        how many weights and masks the files have a number for: Keras'
-               own SavedModel has two copies, LiteRT leaves out biases of zero
+numbers        how many weights and masks the files have a number for; LiteRT
+               leaves out biases of zero
 gzip           the sum of the files, each compressed by itself
 multiply-adds  of one example, by whole kernels; "nonzero" without their zeros
 difference     the largest of a test image's logit from the masked network
-batch 1, 100   median milliseconds, and their ratio to the dense network's;
+batch 1, 100   median milliseconds, and the ratio to those of the dense network;
                the networks of one engine take turns
 
 export.json in --export_dir has the same numbers and is written last.
@@ -54,7 +54,7 @@ _COMPACT = flags.DEFINE_bool(
 _QUANTIZATION = flags.DEFINE_enum(
     "quantization",
     None,
-    exporting.QUANTIZATIONS,
+    litert.QUANTIZATIONS,
     "Of litert; the dense network is then quantised too.",
 )
 _OVERWRITE = flags.DEFINE_bool(
@@ -63,6 +63,9 @@ _OVERWRITE = flags.DEFINE_bool(
 _ROUNDS = flags.DEFINE_integer(
     "rounds", 51, "Rounds in which times are taken.", lower_bound=1
 )
+_BATCH_SIZES = flags.DEFINE_multi_integer(
+    "batch_size", [1, 100], "Sizes of the batches to time.", lower_bound=1
+)
 _THREADS = flags.DEFINE_integer(
     "threads", 1, "Threads of LiteRT.", lower_bound=1
 )
@@ -70,7 +73,7 @@ _TEST_IMAGES = flags.DEFINE_integer(
     "test_images",
     None,
     "How many test images to check on; by default all.",
-    lower_bound=max(comparison.BATCH_SIZES),
+    lower_bound=1,
 )
 
 
@@ -91,9 +94,15 @@ def main():
             *(_export(model, name, directory, options) for name in formats),
         ]
         images, labels = _test_images(examples)
-        rows = comparison.compare(cases, images, labels, rounds=_ROUNDS.value)
+        rows = comparison.compare(
+            cases,
+            images,
+            labels,
+            batch_sizes=_BATCH_SIZES.value,
+            rounds=_ROUNDS.value,
+        )
     print(comparison.table_of_sizes(rows))
-    print(f"\n{comparison.table_of_times(rows)}")
+    print(f"\n{comparison.table_of_times(rows, _BATCH_SIZES.value)}")
     if "litert" in formats:
         path = directory / "litert" / "model.tflite"
         print(f"\n{litert.stored_weights(path.read_bytes())}")

@@ -21,7 +21,6 @@ _MARKS = {
 FORMATS = tuple(_MARKS)
 # All that an export directory may hold.
 _NAMES = {*_MARKS.values(), "assets", "fingerprint.pb", "variables"}
-QUANTIZATIONS = ("float16", "int8")
 
 
 def export(
@@ -67,8 +66,7 @@ def export(
             is no earlier export.
         OSError: If it cannot be written.
     """
-    _check_options(format, quantization, calibration_data)
-    layers.masked_layers(model)
+    _check_options(model, format, quantization, calibration_data)
     directory = pathlib.Path(directory)
     with _replacing(directory, overwrite) as part:
         if format == "litert" if compact is None else compact:
@@ -97,29 +95,21 @@ def export(
     return directory / _MARKS[format]
 
 
-def _check_options(format, quantization, calibration_data):
+def _check_options(model, format, quantization, calibration_data):
     if format not in FORMATS:
         raise ValueError(
             f"`format` must be one of {', '.join(FORMATS)}. "
             f"Received: format={format!r}"
         )
-    if quantization is not None and format != "litert":
+    layers.masked_layers(model)
+    if format == "litert":
+        from snip_tf import litert
+
+        litert.check_options(model, quantization, calibration_data)
+    elif quantization is not None or calibration_data is not None:
         raise ValueError(
-            '`quantization` goes with format="litert" only. Received: '
-            f"format={format!r}, quantization={quantization!r}"
-        )
-    if quantization not in (None, *QUANTIZATIONS):
-        raise ValueError(
-            f"`quantization` must be None or one of "
-            f"{', '.join(QUANTIZATIONS)}. Received: "
-            f"quantization={quantization!r}"
-        )
-    if (quantization == "int8") != (calibration_data is not None):
-        given = "none" if calibration_data is None else "some"
-        raise ValueError(
-            '`calibration_data` is what quantization="int8" needs, and nothing '
-            f"else takes it. Received: quantization={quantization!r}, "
-            f"calibration_data: {given}"
+            '`quantization` and `calibration_data` go with format="litert" '
+            f"only. Received: format={format!r}, quantization={quantization!r}"
         )
 
 

@@ -28,7 +28,9 @@ def case(directory, network, offset=0.0, **options):
 
 
 def compare(*cases):
-    return comparison.compare(cases, _IMAGES, _LABELS, rounds=1)
+    return comparison.compare(
+        cases, _IMAGES, _LABELS, batch_sizes=(1, 100), rounds=1
+    )
 
 
 def test_a_network_is_compared_with_the_masked_one(tmp_path):
@@ -69,7 +71,9 @@ def test_the_tables_have_a_line_per_network(tmp_path):
     assert dense.split() == ["keras", "dense", "1,000", gzip, "7"] + 2 * [
         "266,200"
     ]
-    header, dense, masked = comparison.table_of_times(rows).splitlines()
+    header, dense, masked = comparison.table_of_times(
+        rows, (1, 100)
+    ).splitlines()
     assert masked.split()[:4] == ["keras", "masked", "0.0e+00", "90.00%"]
     milliseconds = f"{rows[0]['milliseconds_1']:.3f}"
     assert dense.split()[2:5] == [milliseconds, "ms", "1.00"]

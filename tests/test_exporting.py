@@ -168,13 +168,16 @@ def test_a_file_is_refused_as_directory(model, tmp_path):
     ("options", "message"),
     [
         ({"format": "onnx"}, "one of saved_model, sparse_saved_model, litert"),
-        ({"quantization": "int8"}, 'goes with format="litert" only'),
+        ({"quantization": "int8"}, 'go with format="litert" only'),
         (
             {"format": "litert", "quantization": "int4"},
-            "None or one of float16",
+            "None or one of 'float16'",
         ),
-        ({"format": "litert", "quantization": "int8"}, "`calibration_data` is"),
-        ({"calibration_data": [[0.0]]}, "nothing else takes it"),
+        (
+            {"format": "litert", "quantization": "int8"},
+            "`calibration_data` must be ex",
+        ),
+        ({"calibration_data": [[0.0]]}, 'go with format="litert" only'),
     ],
 )
 def test_bad_options_are_refused(options, message, model, tmp_path):

@@ -1,0 +1,298 @@
+"""Weights in a LiteRT file: stored sparsely, and read back."""
+
+import dataclasses
+
+import numpy as np
+from tensorflow.lite.python import schema_py_generated as schema
+from tensorflow.lite.tools import flatbuffer_utils
+
+from snip_tf import tables
+
+_DTYPES = {
+    schema.TensorType.FLOAT32: np.dtype("float32"),
+    schema.TensorType.FLOAT16: np.dtype("float16"),
+    schema.TensorType.INT8: np.dtype("int8"),
+}
+_INDEX_TYPES = {"Uint8": np.uint8, "Uint16": np.uint16, "Int32": np.int32}
+# The ops that compute the same from a weight that DENSIFY unpacks, and those
+# that do with a DEQUANTIZE in between. XNNPACK takes that pair as one; of an op
+# that it does not run itself it then leaves the weight unset.
+_READERS = {
+    "BATCH_MATMUL",
+    "CONV_2D",
+    "CONV_3D",
+    "DEPTHWISE_CONV_2D",
+    "FULLY_CONNECTED",
+    "GATHER",
+    "TRANSPOSE_CONV",
+}
+_READERS_OF_DEQUANTIZED = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
+# With at most this fraction of entries left LiteRT's sparse kernel is about as
+# fast as its dense one or faster, at batch 1. The two meet at 0.04 (128x512
+# weights) to 0.1 (784x300), at batch 10 near 0.03, on x86 with AVX-512.
+_SPARSE_KERNEL_DENSITY = 0.05
+# The first version of FULLY_CONNECTED with sparse weights. Of an older one the
+# XNNPACK delegate would take the values for a dense weight.
+_SPARSE_FULLY_CONNECTED = 8
+# What a DENSIFY op and its tensor add to a file, about.
+_DENSIFY_BYTES = 200
+
+
+def with_sparse_weights(flatbuffer):
+    """Returns a LiteRT file with its weights stored by their non-zero entries.
+
+    Fully connected float32 weights that are sparse enough stay sparse: LiteRT
+    multiplies by the entries. A DENSIFY op unpacks the others when the model
+    is loaded.
+
+    Args:
+        flatbuffer: The bytes of a LiteRT file.
+    """
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(flatbuffer))
+    buffers = [
+        tensor.buffer for graph in model.subgraphs for tensor in graph.tensors
+    ]
+    for graph in model.subgraphs:
+        for index, weight in _weights(model, graph):
+            shared = buffers.count(weight.buffer) > 1 or index in graph.outputs
+            if shared or not _may_be_unpacked(model, graph, index):
+                continue
+            readers = _readers(model, graph, index)
+            dense = np.frombuffer(
+                model.buffers[weight.buffer].data.tobytes(),
+                _DTYPES[weight.type],
+            ).reshape(weight.shape)
+            values, sparsity = _by_entries(dense)
+            if _bytes(values, sparsity) + _DENSIFY_BYTES > dense.nbytes:
+                continue
+            model.buffers[weight.buffer].data = values.view(np.uint8)
+            weight.sparsity = sparsity
+            if (
+                dense.dtype == np.float32
+                and all(
+                    name == "FULLY_CONNECTED" and operator.inputs[1] == index
+                    for name, operator in readers
+                )
+                and len(values) <= _SPARSE_KERNEL_DENSITY * dense.size
+            ):
+                code = _operator_code(
+                    model, "FULLY_CONNECTED", _SPARSE_FULLY_CONNECTED
+                )
+                for _, operator in readers:
+                    operator.opcodeIndex = code
+            else:
+                _densify(model, graph, index, [op for _, op in readers])
+    return flatbuffer_utils.convert_object_to_bytearray(model)
+
+
+def _weights(model, graph):
+    """Returns (index, tensor) of the constant tensors that are weights."""
+    return [
+        (index, tensor)
+        for index, tensor in enumerate(graph.tensors)
+        if tensor.type in _DTYPES
+        and tensor.shape is not None
+        and len(tensor.shape) > 1
+        and model.buffers[tensor.buffer].data is not None
+    ]
+
+
+def _readers(model, graph, index):
+    """Returns (name, operator) of the operators that read a tensor."""
+    return [
+        (flatbuffer_utils.opcode_to_name(model, op.opcodeIndex), op)
+        for op in graph.operators
+        if index in op.inputs
+    ]
+
+
+def _may_be_unpacked(model, graph, index):
+    """Returns whether all readers of a tensor are among those known to work."""
+    readers = _readers(model, graph, index)
+    if {name for name, _ in readers} != {"DEQUANTIZE"}:
+        return {name for name, _ in readers} <= _READERS
+    return all(
+        name in _READERS_OF_DEQUANTIZED
+        for _, dequantize in readers
+        for name, _ in _readers(model, graph, dequantize.outputs[0])
+    )
+
+
+def _by_entries(dense):
+    """Returns the non-zero entries and where they are, for LiteRT.
+
+    All axes are dense but the last, of which the indices are stored, as in
+    CSR. Source: the schema's comments on SparsityParameters.
+    """
+    kept = dense != 0
+    # A buffer without any byte would not be a constant.
+    kept.flat[0] |= not kept.any()
+    rows = kept.reshape(-1, dense.shape[-1])
+    sparsity = schema.SparsityParametersT()
+    sparsity.traversalOrder = np.arange(dense.ndim, dtype=np.int32)
+    sparsity.dimMetadata = []
+    for size in dense.shape[:-1]:
+        axis = schema.DimensionMetadataT()
+        axis.format, axis.denseSize = schema.DimensionType.DENSE, size
+        sparsity.dimMetadata.append(axis)
+    axis = schema.DimensionMetadataT()
+    axis.format = schema.DimensionType.SPARSE_CSR
+    axis.arraySegmentsType, axis.arraySegments = _integers(
+        np.cumsum([0, *rows.sum(axis=1)])
+    )
+    axis.arrayIndicesType, axis.arrayIndices = _integers(np.nonzero(rows)[1])
+    sparsity.dimMetadata.append(axis)
+    return dense[kept], sparsity
+
+
+def _integers(values):
+    """Returns the type and the vector that hold these in the fewest bytes."""
+    name, dtype = next(
+        (name, dtype)
+        for name, dtype in _INDEX_TYPES.items()
+        if values.max() <= np.iinfo(dtype).max
+    )
+    vector = getattr(schema, f"{name}VectorT")()
+    vector.values = values.astype(dtype)
+    return getattr(schema.SparseIndexVector, f"{name}Vector"), vector
+
+
+def _bytes(values, sparsity):
+    """Returns how many bytes a tensor's values and their indices take."""
+    vectors = [
+        vector.values
+        for axis in (sparsity.dimMetadata if sparsity else [])
+        for vector in (axis.arraySegments, axis.arrayIndices)
+        if vector is not None
+    ]
+    return sum(array.nbytes for array in [values, *vectors])
+
+
+def _densify(model, graph, index, readers):
+    """Puts a DENSIFY op between a sparse tensor and its readers."""
+    sparse = graph.tensors[index]
+    dense = schema.TensorT()
+    dense.buffer = 0  # the empty one
+    dense.shape, dense.type = sparse.shape, sparse.type
+    dense.quantization = sparse.quantization
+    graph.tensors.append(dense)
+    output = len(graph.tensors) - 1
+    for reader in readers:
+        reader.inputs = np.where(reader.inputs == index, output, reader.inputs)
+    densify = schema.OperatorT()
+    densify.opcodeIndex = _operator_code(model, "DENSIFY", version=1)
+    densify.inputs = np.array([index], np.int32)
+    densify.outputs = np.array([output], np.int32)
+    graph.operators.insert(0, densify)
+
+
+def _operator_code(model, name, version):
+    """Returns the index of an operator code, added if it is not there."""
+    builtin = getattr(schema.BuiltinOperator, name)
+    codes = [(code.builtinCode, code.version) for code in model.operatorCodes]
+    if (builtin, version) not in codes:
+        code = schema.OperatorCodeT()
+        code.builtinCode = code.deprecatedBuiltinCode = builtin
+        code.version = version
+        model.operatorCodes.append(code)
+        codes.append((builtin, version))
+    return codes.index((builtin, version))
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredWeight:
+    """One weight in a LiteRT file.
+
+    Attributes:
+        name: The name that the converter gave it.
+        shape: Its shape, output units first.
+        dtype: "float32", "float16" or "int8".
+        block: The shape of the blocks that are stored, (1, ..., 1) for single
+            entries; None if all of it is stored.
+        bytes: What its values and their indices take.
+        has_sparse_kernel: Whether LiteRT multiplies by what is stored alone.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    block: tuple[int, ...] | None
+    bytes: int
+    has_sparse_kernel: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredWeights:
+    """The weights in a LiteRT file; prints as a table.
+
+    Attributes:
+        rows: One `StoredWeight` per weight, in the file's order.
+    """
+
+    rows: tuple[StoredWeight, ...]
+
+    @property
+    def bytes(self):
+        """What all of them take."""
+        return sum(row.bytes for row in self.rows)
+
+    def __str__(self):
+        cells = [("weight", "shape", "dtype", "block", "kernel", "bytes")]
+        for row in self.rows:
+            cells.append(
+                (
+                    row.name.split(";")[0],
+                    "x".join(map(str, row.shape)),
+                    row.dtype,
+                    "x".join(map(str, row.block)) if row.block else "",
+                    "sparse" if row.has_sparse_kernel else "dense",
+                    f"{row.bytes:,}",
+                )
+            )
+        cells.append(("total", "", "", "", "", f"{self.bytes:,}"))
+        return tables.aligned(cells, text_columns=5)
+
+
+def stored_weights(flatbuffer):
+    """Returns how each weight is stored and whether its zeros cost time.
+
+    A weight is a constant of two or more axes. FULLY_CONNECTED has sparse
+    kernels (single entries and 1x4 blocks of float32, 1x16 blocks of int8) and
+    runs one if it reads the sparse tensor itself. Where a DENSIFY op comes in
+    between the weight is unpacked once and the layer is as fast as a dense
+    one. Source: TensorFlow's lite/kernels/fully_connected.cc and densify.cc,
+    and timed.
+
+    Args:
+        flatbuffer: The bytes of a LiteRT file, of `convert` or another.
+    """
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(flatbuffer))
+    return StoredWeights(
+        tuple(
+            _stored(model, graph, index, weight)
+            for graph in model.subgraphs
+            for index, weight in _weights(model, graph)
+        )
+    )
+
+
+def _stored(model, graph, index, weight):
+    readers = {name for name, _ in _readers(model, graph, index)}
+    block, sparsity = None, weight.sparsity
+    if sparsity is not None:
+        block = [1] * len(weight.shape)
+        axes = [] if sparsity.blockMap is None else sparsity.blockMap
+        # The axes of the blocks come after those of the tensor.
+        for axis, inner in zip(
+            axes, sparsity.dimMetadata[len(block) :], strict=True
+        ):
+            block[axis] = int(inner.denseSize)
+        block = tuple(block)
+    return StoredWeight(
+        name=weight.name.decode(),
+        shape=tuple(map(int, weight.shape)),
+        dtype=_DTYPES[weight.type].name,
+        block=block,
+        bytes=_bytes(model.buffers[weight.buffer].data, sparsity),
+        has_sparse_kernel=bool(block) and readers == {"FULLY_CONNECTED"},
+    )
