@@ -7,7 +7,7 @@
 step    one training step, masked at the paper's sparsity against the same
         network of plain Keras layers: same optimiser, loss, batches.
 prune   one call of snip_tf.prune, traced, against a stock training step.
-memory  the peak of a process that prunes, against one that trains.
+memory  the peak of a process that prunes, against one that trains (Linux).
 compact one training step of the network without its dead units, against the
         masked one; and the losses of both over their first steps, without L2.
 
@@ -17,7 +17,7 @@ rounds in which each takes its turn; read the ratios.
 
 import dataclasses
 import multiprocessing
-import resource
+import pathlib
 import statistics
 import time
 
@@ -198,7 +198,14 @@ def _peak(name, sparsity, what):
         run = _steps(task.model, task, 1)
     for _ in range(3):
         run()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return _peak_of_this_process()
+
+
+def _peak_of_this_process():
+    # Not getrusage's maximum, which begins with what the parent process had.
+    status = pathlib.Path("/proc/self/status").read_text()
+    (line,) = (line for line in status.splitlines() if "VmHWM" in line)
+    return int(line.split()[1]) / 1024
 
 
 def _task(name, sparsity, examples=None):

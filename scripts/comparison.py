@@ -1,7 +1,6 @@
 """Exported networks beside each other: size, accuracy, speed."""
 
 import dataclasses
-import functools
 import gzip
 import itertools
 import pathlib
@@ -133,9 +132,7 @@ def _times(cases, batch, rounds):
     times = {}
     for _, group in itertools.groupby(cases, key=lambda case: case.engine):
         runs = {
-            (case.format, case.network): functools.partial(
-                case.loaded.logits, batch
-            )
+            (case.format, case.network): case.loaded.prepared(batch)
             for case in group
         }
         times |= timing.in_turns(runs, rounds=rounds)

@@ -1,6 +1,7 @@
 """Exported networks, loaded and run by the engines that they are for."""
 
 import dataclasses
+import functools
 import math
 import pathlib
 import warnings
@@ -25,10 +26,18 @@ class Loaded:
         logits: Takes a batch of images and returns the logits, float32 arrays
             both.
         numbers: How many weights, and masks, the files store a number for.
+        again: Computes the latest batch anew, without copying it; None if the
+            engine has no such call.
     """
 
     logits: Callable
     numbers: int
+    again: Callable | None = None
+
+    def prepared(self, images):
+        """Returns a function without arguments that computes the batch."""
+        self.logits(images)
+        return self.again or functools.partial(self.logits, images)
 
 
 def load(path, format, *, threads=1):
@@ -99,7 +108,7 @@ def _litert(path, threads):
         interpreter.invoke()
         return interpreter.get_tensor(outputs["index"])
 
-    return Loaded(logits, _numbers_of_litert(flatbuffer))
+    return Loaded(logits, _numbers_of_litert(flatbuffer), interpreter.invoke)
 
 
 def _numbers_of_litert(flatbuffer):

@@ -17,7 +17,8 @@ gzip           the sum of the files, each compressed by itself
 multiply-adds  of one example, by whole kernels; "nonzero" without their zeros
 difference     the largest of a test image's logit from the masked network
 batch 1, 100   median milliseconds, and the ratio to those of the dense network;
-               the networks of one engine take turns
+               the networks of one engine take turns. Of LiteRT it is the
+               interpreter's `invoke` alone, without copies from and to Python
 
 export.json in --export_dir has the same numbers and is written last.
 """

@@ -36,7 +36,8 @@ def compact(model, *, for_training=False):
             those units go that would stay without effect in training: a
             removed bias stays zero, but one that is not masked learns, as does
             the shift of a batch normalisation. The loss is that of the model
-            except for the L2 of the weights that are gone.
+            except for the L2 of the weights that are gone. Layers with
+            constraints or a penalty on their outputs are left whole.
 
     Returns:
         A functional model, not compiled. Outputs are equal within the
@@ -102,6 +103,7 @@ class _Call:
     inputs: list
     outputs: list
     is_plain: bool  # of nothing but tensors
+    has_padding: bool  # whether an input has a Keras mask
     rule: units.Opaque | None = None
 
 
@@ -147,7 +149,12 @@ class _Graph:
                 for call in layer_calls
             }
             kind = kinds.pop() if len(kinds) == 1 else units.Opaque
+            if training and units.is_bound_in_training(layer):
+                kind = units.Opaque
             rule = kind(layer, training=training, shared=len(layer_calls) > 1)
+            # A selection would lose the mask of padded time steps.
+            if any(call.has_padding for call in layer_calls):
+                rule.has_inputs_of_its_own = False
             for call in layer_calls:
                 call.rule = rule
 
@@ -158,8 +165,12 @@ class _Graph:
         is_plain = len(inputs) == len(keras.tree.flatten(args)) and not any(
             value is not None for value in kwargs.values()
         )
+        has_padding = any(
+            getattr(tensor, "_keras_mask", None) is not None
+            for tensor in inputs
+        )
         flat = keras.tree.flatten(outputs)
-        self.calls.append(_Call(layer, inputs, flat, is_plain))
+        self.calls.append(_Call(layer, inputs, flat, is_plain, has_padding))
         return outputs
 
     def _calls_by_layer(self):
@@ -247,7 +258,11 @@ class _Rebuilding:
     def result(self):
         inputs = keras.tree.map_structure(
             lambda tensor: keras.Input(
-                batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name
+                batch_shape=tensor.shape,
+                dtype=tensor.dtype,
+                name=tensor.name,
+                sparse=tensor.sparse,
+                optional=tensor._keras_history.operation.optional,
             ),
             _structure_of_inputs(self._model),
         )
@@ -303,7 +318,7 @@ def _replayed(model, inputs, call):
 
     def unfolding(layer, *args, **kwargs):
         plain = all(value is None for value in kwargs.values())
-        if _is_graph(layer) and len(args) == 1 and plain:
+        if _is_graph(layer) and plain and _fit(layer, args):
             return _replayed(layer, args[0], call)
         return call(layer, *args, **kwargs)
 
@@ -316,14 +331,24 @@ def _replayed(model, inputs, call):
 
 
 def _is_graph(layer):
-    return isinstance(layer, keras.Sequential) or hasattr(
+    """Returns whether a layer is a model whose graph is all that it does."""
+    is_graph = isinstance(layer, keras.Sequential) or hasattr(
         layer, "_run_through_graph"
     )
+    return is_graph and type(layer).call.__module__.startswith("keras.")
+
+
+def _fit(model, args):
+    """Returns whether a model takes its inputs as they are."""
+    given = keras.tree.flatten(args)
+    return len(args) == 1 and [len(tensor.shape) for tensor in given] == [
+        len(tensor.shape) for tensor in model.inputs
+    ]
 
 
 def _size(tensor):
     """Returns the number of units of a tensor; zero if that is not known."""
-    return (tensor.shape[-1] or 0) if tensor.shape else 0
+    return (tensor.shape[-1] or 0) if len(tensor.shape) > 1 else 0
 
 
 def _positions(tensors):

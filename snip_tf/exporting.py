@@ -19,8 +19,8 @@ _MARKS = {
     "keras": "model.keras",
 }
 FORMATS = tuple(_MARKS)
-# All that an export directory may hold.
-_NAMES = {*_MARKS.values(), "assets", "fingerprint.pb", "variables"}
+# All that the directory of a SavedModel may hold.
+_SAVED_MODEL = {"assets", "fingerprint.pb", "saved_model.pb", "variables"}
 
 
 def export(
@@ -35,8 +35,9 @@ def export(
 ):
     """Writes a pruned model in a format that needs no snip_tf to run.
 
-    The directory is written whole or not at all: an export that is interrupted
-    leaves what was there before.
+    The directory is written whole or not at all: an export that fails or is
+    interrupted leaves what was there before; one that is killed between its
+    last two renames leaves it in a hidden directory beside.
 
     Args:
         model: A built Keras model with masks.
@@ -67,7 +68,8 @@ def export(
         OSError: If it cannot be written.
     """
     _check_options(model, format, quantization, calibration_data)
-    directory = pathlib.Path(directory)
+    # A link is followed: what it leads to is replaced.
+    directory = pathlib.Path(directory).resolve()
     with _replacing(directory, overwrite) as part:
         if format == "litert" if compact is None else compact:
             model = compaction.compact(model)
@@ -122,7 +124,7 @@ def _replacing(directory, overwrite):
         )
     exists = directory.is_dir()
     names = {entry.name for entry in directory.iterdir()} if exists else set()
-    if names and not (names <= _NAMES and names & {*_MARKS.values()}):
+    if names and not _is_export(names):
         raise FileExistsError(
             "`directory` must be new, empty or hold an earlier export and "
             f"nothing else. Received: {directory}"
@@ -145,8 +147,21 @@ def _replacing(directory, overwrite):
     try:
         part = pathlib.Path(beside) / "new"
         yield part
+        old = pathlib.Path(beside) / "old"
         if exists:
-            directory.rename(pathlib.Path(beside) / "old")
-        part.rename(directory)
+            directory.rename(old)
+        try:
+            part.rename(directory)
+        except BaseException:
+            if exists:
+                old.rename(directory)
+            raise
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def _is_export(names):
+    """Returns whether a directory of these names holds an export alone."""
+    if "saved_model.pb" in names:
+        return names <= _SAVED_MODEL
+    return names in ({"model.tflite"}, {"model.keras"})

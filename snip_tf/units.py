@@ -158,7 +158,11 @@ class _Weighted(Opaque):
 def is_elementwise(activation):
     """Returns whether an activation acts on each unit by itself."""
     name = keras.activations.serialize(activation)
-    return isinstance(name, str) and name in _ELEMENTWISE
+    if not isinstance(name, str) or name not in _ELEMENTWISE:
+        return False
+    return (
+        keras.activations.get(name) is activation
+    )  # not one's own of the name
 
 
 class _Kernel(_Weighted):
@@ -177,10 +181,9 @@ class _Kernel(_Weighted):
         self.is_dense = isinstance(layer, keras.layers.Dense)
         self.has_inputs_of_its_own = self.is_dense
         # A padded convolution sees a constant as none at its border.
-        self.folds = (
-            self.is_dense
-            or (not transposed and layer.padding == "valid")
-            or set(layer.kernel_size) == {1}
+        self.folds = self.is_dense or (
+            not transposed
+            and (layer.padding == "valid" or set(layer.kernel_size) == {1})
         )
         self.whole_outputs = not is_elementwise(layer.activation)
         self.swap = transposed
@@ -423,7 +426,8 @@ class _Merging(_Passing):
         return inputs[0]
 
     def constants(self, inputs, output_size, positions):
-        values = evaluated(self.layer, inputs, 2)
+        is_layer = isinstance(self.layer, keras.layers.Layer)
+        values = evaluated(self.layer, inputs, 2, as_list=is_layer)
         return np.where(values == 0, 0.0, np.nan) if self.training else values
 
 
@@ -504,7 +508,7 @@ def is_zero_at_zero(activation):
     return is_elementwise(activation) and not zero.any()
 
 
-def evaluated(layer, inputs, rank):
+def evaluated(layer, inputs, rank, as_list=False):
     """Returns what a layer makes of constants, NaN of those that are none."""
     unknown = np.logical_or.reduce([np.isnan(values) for values in inputs])
     tensors = [
@@ -513,8 +517,7 @@ def evaluated(layer, inputs, rank):
         )
         for values in inputs
     ]
-    several = isinstance(layer, keras.layers.Layer) and len(tensors) > 1
-    outputs = layer(tensors) if several else layer(*tensors)
+    outputs = layer(tensors) if as_list else layer(*tensors)
     values = keras.ops.convert_to_numpy(outputs).astype(np.float64).ravel()
     return np.where(unknown, np.nan, values)
 
@@ -579,7 +582,7 @@ def rule_of(layer, shapes):
         layer: A layer or a Keras operation.
         shapes: The shapes of its inputs.
     """
-    if any(not shape or shape[-1] is None for shape in shapes):
+    if any(len(shape) < 2 or shape[-1] is None for shape in shapes):
         return Opaque
     cls = type(layer)
     if isinstance(layer, layers.MaskedLayer):
@@ -592,12 +595,16 @@ def rule_of(layer, shapes):
         return _Joining if last else _Stacking
     if not isinstance(layer, keras.layers.Layer):
         rule = _OPERATIONS.get(cls.__name__, Opaque)
+    if len(shapes) != 1 and rule is not _Merging:
+        return Opaque  # a recurrent layer that is given its state
     return Opaque if _is_beyond(layer, rule, shapes) else rule
 
 
 def _is_beyond(layer, rule, shapes):
     """Returns whether a layer has options that its rule knows nothing of."""
     if getattr(layer, "data_format", "channels_last") == "channels_first":
+        return True
+    if getattr(layer, "quantization_mode", None):
         return True
     if rule is _Kernel:
         return getattr(layer, "groups", 1) != 1 or getattr(
@@ -610,7 +617,32 @@ def _is_beyond(layer, rule, shapes):
     if rule is _BatchNorm:
         return layer.axis not in (-1, len(shapes[0]) - 1)
     if rule is _Recurrent:
-        return layer.stateful or layer.return_state
+        return layer.stateful or layer.return_state or _mixes_units(layer)
+    if isinstance(layer, keras.layers.Dropout):
+        return layer.noise_shape is not None
     if isinstance(layer, keras.layers.Activation):
         return not is_elementwise(layer.activation)
     return False
+
+
+def _mixes_units(layer):
+    """Returns whether a recurrent layer has an activation across its units."""
+    names = ("activation", "recurrent_activation")
+    return not all(
+        is_elementwise(getattr(layer, name))
+        for name in names
+        if hasattr(layer, name)
+    )
+
+
+def is_bound_in_training(layer):
+    """Returns whether in training a layer's units count with each other.
+
+    A constraint may depend on weights that are removed, and a penalty on what
+    a layer gives on units that lead nowhere.
+    """
+    if not isinstance(layer, keras.layers.Layer):
+        return False
+    return layer.activity_regularizer is not None or any(
+        weight.constraint is not None for weight in layer.trainable_weights
+    )

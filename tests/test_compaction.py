@@ -446,3 +446,114 @@ def test_a_subclassed_model_is_refused():
     model(np.zeros((1, 2), np.float32))
     with pytest.raises(ValueError, match="Sequential or functional.*Own"):
         snip_tf.compact(model)
+
+
+def _padded():
+    """Padding that a recurrent layer skips: the mask must reach it."""
+    return keras.Sequential(
+        [
+            keras.Input((6,), dtype="int32"),
+            keras.layers.Embedding(3, 8, mask_zero=True),
+            layers.GRU(4, mask_bias=True),
+            layers.Dense(3),
+        ]
+    )
+
+
+def _softmax_in_the_loop(**activations):
+    return keras.Sequential(
+        [
+            keras.Input((4, 3)),
+            layers.LSTM(6, mask_bias=True, **activations),
+            layers.Dense(3),
+        ]
+    )
+
+
+def _gaps_between_strides():
+    return keras.Sequential(
+        [
+            keras.Input((3, 3, 2)),
+            layers.Conv2D(6, 1, activation="sigmoid"),
+            layers.Conv2DTranspose(5, 1, strides=2, activation="relu"),
+            layers.Conv2D(3, 1),
+        ]
+    )
+
+
+def _given_states():
+    x, h, c = keras.Input((4, 3)), keras.Input((5,)), keras.Input((5,))
+    y = layers.LSTM(5)(x, [h, c])
+    return keras.Model([x, h, c], layers.Dense(2)(y))
+
+
+def _sum_of_one():
+    x = keras.Input((4,))
+    y = keras.layers.Add()([layers.Dense(5)(x)])
+    return keras.Model(x, layers.Dense(2)(y))
+
+
+def _nested_twice_of_equal_names():
+    def part():
+        return keras.Sequential(
+            [keras.Input((4,)), layers.Dense(4, activation="tanh", name="same")]
+        )
+
+    x = keras.Input((4,))
+    return keras.Model(x, layers.Dense(2)(part()(part()(x))))
+
+
+@pytest.mark.filterwarnings("ignore:`compact` leaves:UserWarning")
+@pytest.mark.parametrize(
+    "build",
+    [
+        _padded,
+        lambda: _softmax_in_the_loop(activation="softmax"),
+        lambda: _softmax_in_the_loop(recurrent_activation="softmax"),
+        _gaps_between_strides,
+        _given_states,
+        _sum_of_one,
+        _nested_twice_of_equal_names,
+    ],
+)
+def test_outputs_are_right_where_units_are_not_on_their_own(build):
+    generator = np.random.default_rng(0)
+    model = build()
+    _random_values(model, generator)
+    snip_tf.set_masks(
+        model,
+        [
+            generator.random(mask.shape) > 0.8
+            for mask in snip_tf.get_masks(model)
+        ],
+    )
+    x = [_x(*tensor.shape[1:]) for tensor in model.inputs]
+    if model.inputs[0].dtype == "int32":
+        x = [np.array([[1, 2, 1, 0, 0, 0], [2, 1, 2, 2, 1, 0]])]
+    x = x if len(x) > 1 else x[0]
+    np.testing.assert_allclose(
+        _output(snip_tf.compact(model), x), _output(model, x), atol=1e-5
+    )
+
+
+def test_a_model_with_a_call_of_its_own_is_refused():
+    class Doubled(keras.Sequential):
+        def call(self, x, training=None, mask=None):
+            return 2 * super().call(x, training=training, mask=mask)
+
+    model = Doubled([keras.Input((3,)), layers.Dense(2)])
+    with pytest.raises(ValueError, match="Sequential or functional.*Doubled"):
+        snip_tf.compact(model)
+
+
+@pytest.mark.filterwarnings("ignore:`compact` leaves:UserWarning")
+def test_for_training_a_constrained_layer_is_left_whole():
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            layers.Dense(6, mask_bias=True, kernel_constraint="unit_norm"),
+            layers.Dense(2, mask_bias=True),
+        ]
+    )
+    _random_masks(model, 0.8, np.random.default_rng(0))
+    assert _units(snip_tf.compact(model, for_training=True))[0] == (4, 6)

@@ -1,5 +1,6 @@
 """`export`: what it writes runs without snip_tf; what it refuses, and how."""
 
+import pathlib
 import subprocess
 import sys
 
@@ -148,12 +149,32 @@ def test_an_export_that_fails_leaves_the_old_one(model, tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_other_peoples_files_are_never_replaced(model, tmp_path):
+@pytest.mark.parametrize("other", ["notes.txt", "variables"])
+def test_other_peoples_files_are_never_replaced(other, model, tmp_path):
     (tmp_path / "model.keras").write_bytes(b"")
-    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / other).write_text("mine")
     with pytest.raises(FileExistsError, match="nothing else. Received: "):
         snip_tf.export(model, tmp_path, overwrite=True)
-    assert (tmp_path / "notes.txt").exists()
+    assert (tmp_path / other).exists()
+
+
+def test_an_export_whose_last_rename_fails_leaves_the_old_one(
+    model, tmp_path, monkeypatch
+):
+    path = snip_tf.export(model, tmp_path / "out", format="keras")
+    before = path.read_bytes()
+    rename = pathlib.Path.rename
+
+    def interrupted(self, target):
+        if self.name == "new":
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(pathlib.Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        snip_tf.export(model, tmp_path / "out", format="keras", overwrite=True)
+    assert path.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_a_file_is_refused_as_directory(model, tmp_path):
