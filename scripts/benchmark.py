@@ -54,13 +54,14 @@ _DATA_DIR = flags.DEFINE_string("data_dir", None, "TFDS data directory.")
 
 def main():
     """Runs the script."""
-    if _MODELS.value == ["all"]:
-        _MODELS.value = list(experiment.SPARSITIES)
-    for flag, known in (
-        ("what", _KINDS),
-        ("models", tuple(experiment.SPARSITIES)),
+    names = _MODELS.value
+    if names == ["all"]:
+        names = list(experiment.SPARSITIES)
+    for flag, values, known in (
+        ("what", _WHAT.value, _KINDS),
+        ("models", names, tuple(experiment.SPARSITIES)),
     ):
-        for value in flags.FLAGS[flag].value:
+        for value in values:
             if value not in known:
                 raise ValueError(
                     f"--{flag} must be of {', '.join(known)}. Received: {value}"
@@ -73,7 +74,7 @@ def main():
     examples = None
     if _DATASET.value:
         examples = data.load(_DATASET.value, data_dir=_DATA_DIR.value)
-    for name in _MODELS.value:
+    for name in names:
         sparsity = _SPARSITY.value or experiment.SPARSITIES[name]
         # Apart from each other: what one leaves in the caches slows the next.
         for what in ("step", "prune", "compact"):

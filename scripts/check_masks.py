@@ -41,9 +41,10 @@ def main():
     """Runs the script."""
     # Many models in one process are what TensorFlow warns of.
     tf.get_logger().setLevel("ERROR")
-    if _MODELS.value == ["all"]:
-        _MODELS.value = list(models.NAMES)
-    for name in _MODELS.value:
+    names = _MODELS.value
+    if names == ["all"]:
+        names = list(models.NAMES)
+    for name in names:
         if name not in models.NAMES:
             raise ValueError(
                 f"--models must be of {', '.join(models.NAMES)}. "
@@ -52,7 +53,7 @@ def main():
     place = run_directory.surroundings()
     print(f"{place['processor']}, {place['cores']} cores")
     print(f"{'network':16}{'kept':>9}" + "".join(f"{v:>16}" for v in VARIANTS))
-    for name in _MODELS.value:
+    for name in names:
         x, y = _batch(name)
         kept, different = compare(
             name, x, y, sparsity=experiment.SPARSITIES[name], seed=_SEED.value

@@ -4,14 +4,13 @@ The scripts only read flags and call what is here.
 """
 
 import dataclasses
-import importlib.util
-import sys
 import time
 
 import environment  # noqa: F401
 
 import keras
 
+import fitting
 import run_directory
 import snip_tf
 from snip_tf import criteria, models, pruning, training
@@ -64,6 +63,10 @@ class Settings:
         data_dir: A TFDS data directory; None for the default.
         pruned_model: The file of the network, if it was not built here. What
             only building needs is then None.
+        random_labels: Whether it is trained on shuffled training labels. The
+            scores are of the true ones.
+        score_label: The class whose images the scores are taken on; None for
+            images of all.
     """
 
     model: str
@@ -80,6 +83,8 @@ class Settings:
     validate_every: int = 1000
     data_dir: str | None = None
     pruned_model: str | None = None
+    random_labels: bool = False
+    score_label: int | None = None
 
     def __post_init__(self):
         # Refused now, not after minutes of loading and tracing.
@@ -128,24 +133,37 @@ def load_data(settings):
     )
 
 
-def build_and_prune(settings, data):
-    """Returns a new network, pruned if the sparsity is not zero, and seconds.
-
-    The seconds are those of scoring and masking, the trace included.
-    """
+def build(settings, data):
+    """Returns a new network, drawn with the seed, its masks all ones."""
     keras.utils.set_random_seed(settings.seed)
-    model = models.build(
+    return models.build(
         settings.model,
         input_shape=data.image_shape,
         classes=data.classes,
         kernel_initializer=settings.kernel_initializer,
         bias_initializer=settings.bias_initializer,
     )
+
+
+def scoring_batch(settings, data):
+    """Returns the images and labels that the scores of a run are taken on."""
+    return data_module.scoring_batch(
+        data,
+        size=settings.score_batch_size,
+        seed=settings.seed,
+        label=settings.score_label,
+    )
+
+
+def build_and_prune(settings, data):
+    """Returns a new network, pruned if the sparsity is not zero, and seconds.
+
+    The seconds are those of scoring and masking, the trace included.
+    """
+    model = build(settings, data)
     start = time.perf_counter()
     if settings.sparsity:
-        x, y = data_module.scoring_batch(
-            data, size=settings.score_batch_size, seed=settings.seed
-        )
+        x, y = scoring_batch(settings, data)
         snip_tf.prune(
             model,
             x,
@@ -153,7 +171,7 @@ def build_and_prune(settings, data):
             sparsity=settings.sparsity,
             criterion=CRITERIA[settings.criterion],
             reinit=settings.reinit,
-            **_options(settings),
+            **criterion_options(settings),
         )
         if settings.train_initializer:
             initializer = models.blocks.own(settings.train_initializer)
@@ -161,7 +179,7 @@ def build_and_prune(settings, data):
     return model, time.perf_counter() - start
 
 
-def _options(settings):
+def criterion_options(settings):
     """Returns what the criterion of a run takes besides the data."""
     if settings.criterion == "magnitude":
         return {}
@@ -175,87 +193,6 @@ def _options(settings):
     if settings.criterion == "shuffled":
         options["seed"] = settings.seed
     return options
-
-
-def train_and_evaluate(settings, model, data, directory):
-    """Trains a network, evaluates it, and writes the run directory.
-
-    Args:
-        settings: The `Settings`.
-        model: The network, pruned or not.
-        data: What `load_data` returned.
-        directory: A run directory from `run_directory.create`.
-
-    Returns:
-        The results: errors in percent on the test set after the last step and
-        at the best validation, kept weights, seconds.
-    """
-    recipe = settings.recipe
-    training.compile_model(
-        model,
-        recipe,
-        steps_per_execution=_steps_at_once(settings.validate_every),
-    )
-    best = directory / "best.weights.h5"
-    start = time.perf_counter()
-    history = training.fit(
-        model,
-        data_module.training_batches(
-            data,
-            batch_size=recipe.batch_size,
-            seed=settings.seed,
-            stop=recipe.steps,
-            augment=settings.dataset.startswith("cifar"),
-        ),
-        recipe,
-        validate_every=settings.validate_every,
-        validation=data_module.evaluation_batches(data, "validation"),
-        callbacks=_callbacks(directory, best),
-        # A bar where somebody looks on, one line a period elsewhere.
-        verbose=1 if sys.stdout.isatty() else 2,
-    ).history
-    seconds = time.perf_counter() - start
-    test = data_module.evaluation_batches(data, "test")
-    last_error = training.error_of(model, test)
-    run_directory.save_model(model, directory / "model.keras")
-    model.load_weights(best)
-    best_error = training.error_of(model, test)
-    best.unlink()
-    validation_accuracy = history["val_accuracy"]
-    best_period = validation_accuracy.index(max(validation_accuracy)) + 1
-    return {
-        "test_error": last_error,
-        "test_error_at_best_validation": best_error,
-        "best_validation_step": best_period * settings.validate_every,
-        "validation_error": training.error_percentage(validation_accuracy[-1]),
-        "train_error": training.error_percentage(history["accuracy"][-1]),
-        "train_loss": history["loss"][-1],
-        "train_seconds": seconds,
-    }
-
-
-def _callbacks(directory, best):
-    callbacks = [
-        keras.callbacks.TerminateOnNaN(),
-        keras.callbacks.ModelCheckpoint(
-            best,
-            monitor="val_accuracy",
-            mode="max",
-            save_best_only=True,
-            save_weights_only=True,
-        ),
-    ]
-    if importlib.util.find_spec("tensorboard"):
-        logs = directory / "logs"
-        callbacks.append(keras.callbacks.TensorBoard(logs, write_graph=False))
-    else:
-        print("No TensorBoard logs: pip install 'snip_tf[demo]' for them")
-    return callbacks
-
-
-def _steps_at_once(period):
-    """Returns the largest divisor of a period that is at most 50."""
-    return max(steps for steps in range(1, 51) if period % steps == 0)
 
 
 def run(settings, path, *, overwrite=False, model=None):
@@ -284,7 +221,9 @@ def run(settings, path, *, overwrite=False, model=None):
     directory = run_directory.create(
         path, dataclasses.asdict(settings), overwrite=overwrite
     )
-    results |= train_and_evaluate(settings, model, data, directory)
+    results |= fitting.train_and_evaluate(
+        settings, model, data, directory, callbacks=fitting.logs(directory)
+    )
     return _finish(settings, directory, model, results, surroundings)
 
 
@@ -305,7 +244,7 @@ def prune_only(settings, path, *, overwrite=False):
 def _finish(settings, directory, model, results, surroundings):
     result = {
         **dataclasses.asdict(settings),
-        **_kept(model),
+        **kept(model),
         **results,
         **surroundings,
     }
@@ -313,7 +252,8 @@ def _finish(settings, directory, model, results, surroundings):
     return result
 
 
-def _kept(model):
+def kept(model):
+    """Returns how many weights of a network are left, and of which."""
     summary = snip_tf.summary(model)
     return {
         "weights": summary.weights,

@@ -25,3 +25,13 @@ def run(main):
             sys.exit(f"error: {error}")
 
     app.run(reporting)
+
+
+def refuse(names, why):
+    """Raises a UsageError if one of the flags was given."""
+    given = [name for name in sorted(names) if flags.FLAGS[name].present]
+    if given:
+        raise app.UsageError(
+            f"{why}, which contradicts "
+            + ", ".join(f"--{name}" for name in given)
+        )

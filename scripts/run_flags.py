@@ -7,6 +7,7 @@ import environment  # noqa: F401
 from absl import app, flags
 
 import experiment
+import program
 import snip_tf
 from snip_tf import data, models, training
 
@@ -130,7 +131,7 @@ def overwrite():
 
 def settings_of(model, path):
     """Returns the `Settings` of training a network as it was loaded."""
-    refuse(
+    program.refuse(
         ("model", "sparsity", *_BUILDING),
         "--pruned_model brings its own network and masks",
     )
@@ -149,7 +150,7 @@ def settings():
             f"--model must be given: one of {', '.join(models.NAMES)}"
         )
     if not _SPARSITY.value:
-        refuse(
+        program.refuse(
             ("score_batch_size", "criterion", "reinit", "train_initializer"),
             "Without --sparsity nothing is pruned",
         )
@@ -180,7 +181,7 @@ def _settings(model):
 
 def _recipe():
     if _RECIPE["optimizer"].value == "adam":
-        refuse(["momentum"], "Adam has no momentum of SGD's")
+        program.refuse(["momentum"], "Adam has no momentum of SGD's")
     recipe = training.RECIPES[_DATASET.value]
     given = {
         name: flag.value
@@ -202,17 +203,7 @@ def _recipe():
 
 def refuse_training():
     """Refuses the flags of training in a script that trains nothing."""
-    refuse(
+    program.refuse(
         ({*_RECIPE, "validate_every"} - {"batch_size"}),
         "Nothing is trained here",
     )
-
-
-def refuse(names, why):
-    """Raises a UsageError if one of the flags was given."""
-    given = [name for name in sorted(names) if flags.FLAGS[name].present]
-    if given:
-        raise app.UsageError(
-            f"{why}, which contradicts "
-            + ", ".join(f"--{name}" for name in given)
-        )

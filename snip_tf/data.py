@@ -15,7 +15,7 @@ import tensorflow as tf
 from snip_tf.sources import NAMES, Split, read, take
 
 _SHIFT = 4  # pixels; Lee et al. 2019, section 5.3
-_HOLD_OUT, _SHUFFLE, _AUGMENT, _SCORE = range(4)  # the uses of a seed
+_HOLD_OUT, _SHUFFLE, _AUGMENT, _SCORE, _LABELS = range(5)  # uses of a seed
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -149,22 +149,39 @@ def evaluation_batches(data, split, *, batch_size=1000):
     )
 
 
-def scoring_batch(data, *, size, seed):
+def with_shuffled_labels(data, *, seed):
+    """Returns the data, the training labels in an order drawn with `seed`.
+
+    Each class keeps its number of labels, and no label tells of its image
+    (Lee et al. 2019, 5.6). The labels to validate and to test on stay true.
+    """
+    _require_integer("seed", seed, least=0)
+    labels = _generator(seed, _LABELS).permutation(data.train.labels)
+    return dataclasses.replace(data, train=Split(data.train.images, labels))
+
+
+def scoring_batch(data, *, size, seed, label=None):
     """Returns `size` distinct training images, standardised, and labels.
 
-    Both are numpy arrays. The images are drawn with `seed`, never augmented.
-    Raises ValueError if there are not that many training images.
+    Both are numpy arrays. The images are drawn with `seed`, never augmented;
+    with a `label`, from those of that class. Raises ValueError if there are
+    not that many training images.
     """
     _require_integer("size", size, least=1)
     _require_integer("seed", seed, least=0)
-    available = len(data.train.labels)
-    if size > available:
+    labels = data.train.labels
+    if label is None:
+        among = np.arange(len(labels))
+    else:
+        among = np.flatnonzero(labels == label)
+    if size > len(among):
+        which = "" if label is None else f" of class {label}"
         raise ValueError(
-            f"`size` must be at most {available}, the number of training "
-            f"images. Received: size={size}"
+            f"`size` must be at most {len(among)}, the number of training "
+            f"images{which}. Received: size={size}"
         )
-    drawn = _generator(seed, _SCORE).choice(available, size, replace=False)
-    batch = take(data.train, drawn)
+    drawn = _generator(seed, _SCORE).choice(len(among), size, replace=False)
+    batch = take(data.train, among[drawn])
     return standardise(batch.images, data.mean, data.std).numpy(), batch.labels
 
 

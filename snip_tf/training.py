@@ -77,7 +77,7 @@ RECIPES = {
 }
 
 
-def compile_model(model, recipe, *, steps_per_execution=1):
+def compile_model(model, recipe, *, steps_per_execution=1, metrics=()):
     """Compiles a model of logits and integer labels, and adds its L2.
 
     The L2 falls on all trainable weights but those of normalisation layers.
@@ -88,6 +88,7 @@ def compile_model(model, recipe, *, steps_per_execution=1):
         steps_per_execution: How many steps Keras runs between two looks at the
             callbacks. On a small network one step at a time spends half of the
             time outside the network.
+        metrics: Keras metrics to report besides the accuracy.
     """
     regularizer = keras.regularizers.L2(recipe.l2) if recipe.l2 else None
     for weight in model.trainable_weights:
@@ -108,37 +109,52 @@ def compile_model(model, recipe, *, steps_per_execution=1):
     model.compile(
         optimizer=optimizer,
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
+        metrics=["accuracy", *metrics],
         steps_per_execution=steps_per_execution,
         # XLA made the LeNets and VGG slower on CPUs; JAX has nothing else.
         jit_compile=keras.backend.backend() == "jax",
     )
 
 
-def fit(model, batches, recipe, *, validate_every, validation, **options):
+def fit(
+    model,
+    batches,
+    recipe,
+    *,
+    validate_every,
+    validation,
+    start=0,
+    stop=None,
+    **options,
+):
     """Trains for `recipe.steps` in periods, each ending with a validation.
 
     Args:
         model: A compiled model.
-        batches: An endless iterable of batches, or one of `recipe.steps`.
+        batches: An endless iterable of batches, or one of `stop - start`.
         recipe: The `Recipe` it was compiled with.
         validate_every: The length of a period in steps; must divide
-            `recipe.steps`.
+            `recipe.steps`, `start` and `stop`.
         validation: The batches to evaluate after each period.
+        start: The steps that the model and its optimizer have behind them.
+        stop: The step to stop before; by default `recipe.steps`.
         **options: Passed to `model.fit`: `callbacks`, `verbose`.
 
     Returns:
         The Keras `History`; one of its epochs is one period.
     """
-    if recipe.steps % validate_every:
+    stop = recipe.steps if stop is None else stop
+    if any(step % validate_every for step in (recipe.steps, start, stop)):
         raise ValueError(
             "`validate_every` must divide the number of steps. Received: "
-            f"validate_every={validate_every}, steps={recipe.steps}"
+            f"validate_every={validate_every}, steps={recipe.steps}, "
+            f"start={start}, stop={stop}"
         )
     return model.fit(
         batches,
         steps_per_epoch=validate_every,
-        epochs=recipe.steps // validate_every,
+        initial_epoch=start // validate_every,
+        epochs=stop // validate_every,
         validation_data=validation,
         shuffle=False,
         **options,

@@ -297,6 +297,30 @@ def test_a_scoring_batch_can_be_the_whole_training_split():
     assert sorted(y) == list(range(10))
 
 
+def test_a_scoring_batch_can_be_of_one_class(mnist_5k):
+    x, y = data.scoring_batch(mnist_5k, size=100, seed=0, label=7)
+    assert x.shape == (100, 28, 28, 1)
+    np.testing.assert_array_equal(y, 7)
+    message = "at most 3.., the number of .* of class 7. Received: size=400"
+    with pytest.raises(ValueError, match=message):
+        data.scoring_batch(mnist_5k, size=400, seed=0, label=7)
+
+
+def test_shuffled_labels_are_the_same_labels_in_a_fixed_order(mnist_5k):
+    shuffled = data.with_shuffled_labels(mnist_5k, seed=3)
+    again = data.with_shuffled_labels(mnist_5k, seed=3)
+    np.testing.assert_array_equal(shuffled.train.labels, again.train.labels)
+    np.testing.assert_array_equal(
+        np.bincount(shuffled.train.labels), np.bincount(mnist_5k.train.labels)
+    )
+    # One in ten stays true by chance: 360 of 3,600, give or take 18.
+    stayed = np.sum(shuffled.train.labels == mnist_5k.train.labels)
+    assert 270 < stayed < 450
+    assert shuffled.train.images is mnist_5k.train.images
+    for split in ("validation", "test"):
+        assert getattr(shuffled, split) is getattr(mnist_5k, split)
+
+
 # mnist_5k.
 
 

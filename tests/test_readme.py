@@ -11,7 +11,8 @@ _README = (_ROOT / "README.md").read_text(encoding="utf-8")
 @pytest.mark.parametrize(
     "example", re.findall(r"```python\n(.*?)```", _README, re.DOTALL)
 )
-def test_the_python_example_runs(example, capsys):
+def test_the_python_example_runs(example, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     exec(compile(example, "README.md", "exec"), {})
     assert re.search(r"total .*90\.00%", capsys.readouterr().out)
 

@@ -86,11 +86,49 @@ def test_fit_runs_exactly_the_recipes_steps(small_model, small_batch):
     assert len(history.history["val_accuracy"]) == 2
 
 
-def test_a_period_must_divide_the_steps(small_model):
-    with pytest.raises(ValueError, match="validate_every=30, steps=40"):
-        training.fit(
-            small_model, None, RECIPE, validate_every=30, validation=None
-        )
+def test_fit_can_run_a_part_of_the_steps(small_model, small_batch):
+    training.compile_model(small_model, RECIPE)
+    batches = tf.data.Dataset.from_tensors(small_batch).repeat()
+    history = training.fit(
+        small_model,
+        batches.take(20),
+        RECIPE,
+        validate_every=10,
+        validation=None,
+        start=10,
+        stop=30,
+        verbose=0,
+    )
+    assert history.epoch == [1, 2]
+    assert int(small_model.optimizer.iterations) == 20
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"validate_every": 30}, "validate_every=30, steps=40"),
+        ({"validate_every": 20, "start": 10}, "steps=40, start=10"),
+        ({"validate_every": 20, "stop": 30}, "start=0, stop=30"),
+    ],
+)
+def test_a_period_must_divide_the_steps(options, message, small_model):
+    with pytest.raises(ValueError, match=message):
+        training.fit(small_model, None, RECIPE, validation=None, **options)
+
+
+def test_other_metrics_can_be_reported(small_model, small_batch):
+    metric = keras.metrics.SparseCategoricalCrossentropy(
+        from_logits=True, name="cross_entropy"
+    )
+    training.compile_model(small_model, RECIPE, metrics=[metric])
+    results = small_model.evaluate(*small_batch, verbose=0, return_dict=True)
+    penalty = sum(
+        2.5e-4 * np.sum(np.square(weight))
+        for weight in small_model.trainable_weights
+    )
+    assert results["loss"] == pytest.approx(
+        results["cross_entropy"] + penalty, rel=1e-5
+    )
 
 
 def test_error_of_is_the_percentage_of_wrong_classes(small_model, small_batch):

@@ -1,0 +1,149 @@
+"""The report of an experiment, from its recorded lines alone."""
+
+import environment  # noqa: F401
+
+import experiments
+import records
+import result_tables
+from snip_tf import training
+
+_ERRORS = (
+    "Test errors are in percent and after the last step, never the best of "
+    "several: mean ± sample standard deviation over the seeds. Only where it "
+    "says so are they those at the best validation. A difference is that of "
+    "the mean to the paper's error, in standard deviations of ours."
+)
+
+
+def write(name, directory):
+    """Makes NAME.png and NAME.md from NAME.jsonl, each whole or not at all.
+
+    Args:
+        name: A name of `experiments.EXPERIMENTS`.
+        directory: The path of the directory they are in.
+    """
+    import figures  # matplotlib, which nothing else here needs
+
+    path = directory / f"{name}.jsonl"
+    lines = records.read(path)
+    if not lines:
+        raise FileNotFoundError(f"There is nothing to draw: no lines in {path}")
+    for suffix, content in (
+        (".png", figures.picture(name, lines)),
+        (".md", text(name, lines).encode("utf-8")),
+    ):
+        beside = path.with_suffix(".part")
+        beside.write_bytes(content)
+        beside.replace(path.with_suffix(suffix))
+        print(f"Wrote {path.with_suffix(suffix)}")
+
+
+def text(name, lines):
+    """Returns the report of an experiment.
+
+    Args:
+        name: A name of `experiments.EXPERIMENTS`.
+        lines: What `records.read` returned.
+    """
+    experiment = experiments.EXPERIMENTS[name]
+    groups = records.groups(name, lines)
+    header, rows = result_tables.header_and_rows(name, groups)
+    parts = [
+        f"# {experiment.title}",
+        f"{experiment.source}. {experiment.note}",
+        f"![{experiment.title}]({name}.png)",
+    ]
+    if not experiment.rows[0].sparsities:
+        parts.append(_ERRORS)
+    parts += [_markdown(header, rows), *_schedules(groups)]
+    if name == "table_1":
+        parts += ["As the paper quotes other methods:", _quoted()]
+    failed = _failed(name, lines)
+    if failed:
+        parts.append(f"Failed: {'; '.join(failed)}.")
+    strays = records.strays(name, lines)
+    if strays:
+        parts.append(
+            f"Left out: {len(strays)} lines of runs that are no longer part "
+            "of the experiment."
+        )
+    parts.append(_surroundings(groups))
+    parts.append(f"`python scripts/reproduce.py --experiment={name}`")
+    return "\n\n".join(parts) + "\n"
+
+
+def _schedules(groups):
+    """Returns what is to be said of shortened schedules, in a list."""
+    shortened = {
+        (
+            group.run.settings.dataset,
+            group.run.settings.recipe.steps,
+            group.run.settings.recipe.drops,
+        )
+        for group in groups
+        if group.lines and group.run.is_shortened
+    }
+    if not shortened:
+        return []
+    said = []
+    for dataset, steps, drops in sorted(shortened):
+        full = training.RECIPES[dataset].steps
+        where = " and ".join(f"{drop:,}" for drop in drops)
+        rate = f"dropping at {where}" if drops else "constant"
+        said.append(
+            f"{steps:,} of {full:,} iterations on {dataset}, the learning "
+            f"rate {rate}"
+        )
+    return [f"\\* A **shortened schedule**: {'; '.join(said)}."]
+
+
+def _quoted():
+    header = (
+        "method",
+        "criterion",
+        "LeNet-300-100, sparsity",
+        "error",
+        "LeNet-5-Caffe, sparsity",
+        "error",
+    )
+    rows = [
+        (method, criterion, *(f"{number}" for number in numbers))
+        for method, criterion, *numbers in experiments.QUOTED
+    ]
+    return _markdown(header, rows)
+
+
+def _failed(name, lines):
+    return [
+        f"{run.name} ({run.settings.recipe.steps:,} iterations): "
+        f"{line['error']}"
+        for run, line in records.by_run(name, lines).values()
+        if "error" in line
+    ]
+
+
+def _surroundings(groups):
+    """Returns the sentence on commits, versions and processors."""
+    lines = [line for group in groups for line in group.lines]
+    if not lines:
+        return "No run is finished."
+
+    def seen(values):
+        return ", ".join(sorted({str(value) for value in values}))
+
+    versions = {
+        package: seen(line["versions"][package] for line in lines)
+        for package in ("tensorflow", "keras")
+    }
+    return (
+        f"{len(lines)} runs at commit {seen(line['commit'] for line in lines)}"
+        f" on {seen(line['processor'] for line in lines)}, cores a run: "
+        f"{seen(line['cores'] for line in lines)}; TensorFlow "
+        f"{versions['tensorflow']}, Keras {versions['keras']}."
+    )
+
+
+def _markdown(header, rows):
+    """Returns a table in Markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

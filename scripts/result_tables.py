@@ -1,0 +1,245 @@
+"""The tables of the experiments: what stands in them, cell by cell.
+
+No cell is filled that was not run.
+"""
+
+import statistics
+
+import environment  # noqa: F401
+
+import records
+
+_NOT_RUN = "not run"
+_NO_NUMBER = "–"
+
+
+def header_and_rows(name, groups):
+    """Returns the table of an experiment: its header and its rows of strings.
+
+    Args:
+        name: A name of `experiments.EXPERIMENTS`.
+        groups: What `records.groups` returned.
+    """
+    return _TABLES.get(name, _errors)(groups)
+
+
+def label(group):
+    """Returns the name of a group, with what differs from its row."""
+    run = group.run
+    extras = []
+    if run.settings.dataset != run.row.settings.dataset:
+        extras.append(run.settings.dataset)
+    if run.backend != "tensorflow":
+        extras.append(run.backend)
+    return " ".join([run.row.name, *(f"({extra})" for extra in extras)])
+
+
+def _errors(groups):
+    """Returns header and rows: an error for each group."""
+    header = (
+        "run",
+        "weights kept",
+        "iterations",
+        "seeds",
+        "test error",
+        "at best validation",
+        "paper",
+        "difference",
+    )
+    rows = [
+        (
+            label(group),
+            _kept(group),
+            _iterations(group),
+            _seeds(group),
+            _error(group),
+            _error(group, "test_error_at_best_validation"),
+            _printed(group.run.row),
+            _difference(group),
+        )
+        for group in groups
+    ]
+    return header, rows
+
+
+def _fits(groups):
+    """Returns header and rows: how well each group fits its labels."""
+    header = (
+        "run",
+        "weights kept",
+        "iterations",
+        "seeds",
+        "training cross-entropy, last period",
+        "training error, last period",
+        "test error",
+    )
+    rows = []
+    for group in groups:
+        losses = [line["train_cross_entropies"][-1] for line in group.lines]
+        rows.append(
+            (
+                label(group),
+                _kept(group),
+                _iterations(group),
+                _seeds(group),
+                f"{statistics.fmean(losses):.4f}" if losses else _NOT_RUN,
+                _error(group, "train_error"),
+                _error(group),
+            )
+        )
+    return header, rows
+
+
+def _pairs(groups):
+    """Returns header and rows: each network dense and pruned, by schedule."""
+    header = (
+        "network",
+        "sparsity",
+        "weights",
+        "printed",
+        "iterations",
+        "seeds",
+        "test error",
+        "Δ",
+        "paper",
+        "paper's Δ",
+        "difference",
+    )
+    rows = []
+    for model in dict.fromkeys(group.run.settings.model for group in groups):
+        own = [group for group in groups if group.run.settings.model == model]
+        schedules = [_schedule(group) for group in own if group.lines]
+        for schedule in dict.fromkeys(schedules or [_schedule(own[0])]):
+            rows.append(_pair(*_dense_and_sparse(own, schedule)))
+    return header, rows
+
+
+def _schedule(group):
+    settings = group.run.settings
+    return settings.recipe, settings.dataset, group.run.backend
+
+
+def _dense_and_sparse(groups, schedule):
+    """Returns the two groups of a schedule; one that was not run is empty."""
+    for is_sparse in (False, True):
+        alike = [
+            group
+            for group in groups
+            if bool(group.run.settings.sparsity) == is_sparse
+        ]
+        ran = [group for group in alike if _schedule(group) == schedule]
+        yield ran[0] if ran else records.Group(alike[0].run)
+
+
+def _pair(dense, sparse):
+    both = (dense, sparse)
+    ran = next((group for group in both if group.lines), dense)
+    change = _NOT_RUN
+    if dense.lines and sparse.lines:
+        delta = sparse.mean("test_error") - dense.mean("test_error")
+        change = f"{delta:+.2f}"
+    printed = [group.run.row.paper for group in both]
+    return (
+        label(ran).replace(ran.run.row.name, ran.run.settings.model),
+        f"{sparse.run.settings.sparsity:g}",
+        _arrow(map(_kept, both)),
+        _arrow(group.run.row.parameters for group in both),
+        _iterations(ran),
+        _arrow(map(_seeds, both)),
+        _arrow(map(_error, both)),
+        change,
+        _arrow(f"{error:.2f}" for error in printed),
+        f"{printed[1] - printed[0]:+.2f}",
+        _arrow(map(_difference, both)),
+    )
+
+
+def _arrow(values):
+    values = list(values)
+    if len(set(values)) == 1 and values[0] in (_NOT_RUN, _NO_NUMBER):
+        return values[0]
+    return " → ".join(values)
+
+
+def _pictures(groups):
+    """Returns header and rows: what is kept at each sparsity of a data set."""
+    header = (
+        "data",
+        "sparsity",
+        "classes",
+        "seeds",
+        "weights kept",
+        "of them in the first layer, mean over classes",
+    )
+    rows = []
+    for dataset in dict.fromkeys(
+        group.run.settings.dataset for group in groups
+    ):
+        own = [g for g in groups if g.run.settings.dataset == dataset]
+        lines = [line for group in own for line in group.lines]
+        seeds = {line["seed"] for line in lines}
+        for sparsity in own[0].run.row.sparsities:
+            key = f"{sparsity:g}"
+            kept = {line["kept"][key] for line in lines}
+            first = [sum(line["kept_per_pixel"][key]) for line in lines]
+            rows.append(
+                (
+                    dataset,
+                    key,
+                    str(sum(bool(group.lines) for group in own)),
+                    str(len(seeds)),
+                    ", ".join(f"{count:,}" for count in sorted(kept))
+                    or _NOT_RUN,
+                    f"{statistics.fmean(first):,.0f}" if first else _NOT_RUN,
+                )
+            )
+    return header, rows
+
+
+def _kept(group):
+    counts = sorted(set(group.values("kept")))
+    return ", ".join(f"{count:,}" for count in counts) or _NOT_RUN
+
+
+def _iterations(group):
+    """Returns the number of iterations, with a star if it is shortened."""
+    if not group.lines:
+        return _NOT_RUN
+    star = "\\*" if group.run.is_shortened else ""
+    return f"{group.run.settings.recipe.steps:,}{star}"
+
+
+def _seeds(group):
+    return str(len(group.lines)) if group.lines else _NOT_RUN
+
+
+def _error(group, name="test_error"):
+    if not group.lines:
+        return _NOT_RUN
+    deviation = group.deviation(name)
+    spread = "" if deviation is None else f" ± {deviation:.2f}"
+    return f"{group.mean(name):.2f}{spread}"
+
+
+def _printed(row):
+    if row.paper is None:
+        return "not printed"
+    spread = "" if row.paper_std is None else f" ± {row.paper_std:.2f}"
+    return (
+        f"{row.paper:g}{spread}" if not spread else f"{row.paper:.2f}{spread}"
+    )
+
+
+def _difference(group):
+    """Returns how far the paper's error is, in our standard deviations."""
+    paper = group.run.row.paper
+    if not group.lines:
+        return _NOT_RUN
+    deviation = group.deviation("test_error")
+    is_papers = group.run.settings.dataset == group.run.row.settings.dataset
+    if paper is None or not deviation or not is_papers:
+        return _NO_NUMBER
+    return f"{(group.mean('test_error') - paper) / deviation:+.1f}"
+
+
+_TABLES = {"table_2": _pairs, "figure_2": _pictures, "figure_4": _fits}

@@ -1,0 +1,90 @@
+"""What an experiment is made of: rows of settings, each with its source."""
+
+import dataclasses
+import math
+
+import experiment
+from snip_tf import training
+
+# The spacing of validations; a shorter schedule has a divisor of it.
+_PERIOD = 1_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One row of a table, or one point, curve or column of a figure.
+
+    Attributes:
+        name: Its name, unique within the experiment.
+        settings: How it is run, with seed 0.
+        paper: The test error that the paper prints for it, in percent.
+        paper_std: The standard deviation printed with it.
+        parameters: The number of weights as Table 2 prints it.
+        sparsities: If given, nothing is trained: the weights are scored once
+            and the first layer's masks at these sparsities are recorded.
+        pictures: Whether the first layer's mask and the mean of the images
+            scored on are recorded.
+    """
+
+    name: str
+    settings: experiment.Settings
+    paper: float | None = None
+    paper_std: float | None = None
+    parameters: str = ""
+    sparsities: tuple[float, ...] = ()
+    pictures: bool = False
+
+    def at(self, *, seed=0, steps=None, dataset=None):
+        """Returns the settings with another seed, schedule or data set."""
+        settings = self.settings
+        recipe, period = settings.recipe, settings.validate_every
+        if steps is not None and steps != recipe.steps:
+            recipe = recipe.scaled_to(steps)
+            period = math.gcd(steps, period)
+        return dataclasses.replace(
+            settings,
+            seed=seed,
+            recipe=recipe,
+            validate_every=period,
+            dataset=dataset or settings.dataset,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """A figure or table of the paper.
+
+    Attributes:
+        title: What it shows.
+        source: Where it stands in the paper.
+        seeds: How many seeds are run by default; the paper mostly runs 20.
+        rows: The `Row`s.
+        note: What the reader must know of our version.
+    """
+
+    title: str
+    source: str
+    seeds: int
+    rows: tuple[Row, ...]
+    note: str = ""
+
+
+def settings(
+    model, sparsity=0.0, *, dataset="mnist", recipe=None, period=_PERIOD, **more
+):
+    """Returns settings whose batches and validations fit their recipe."""
+    recipe = recipe or training.RECIPES[dataset]
+    return experiment.Settings(
+        model=model,
+        dataset=dataset,
+        recipe=recipe,
+        sparsity=sparsity,
+        validate_every=math.gcd(recipe.steps, period),
+        **{"score_batch_size": recipe.batch_size, **more},
+    )
+
+
+def named(model, sparsity=0.0, *, suffix="", paper=None, **options):
+    """Returns a row that is named by its network, sparsity and suffix."""
+    name = f"{model}-{sparsity:g}{suffix}"
+    return Row(name, settings(model, sparsity, **options), paper)

@@ -1,0 +1,288 @@
+"""The runs of an experiment: planned, listed, and done by a pool of workers."""
+
+import contextlib
+import dataclasses
+import pathlib
+import re
+import shutil
+import tempfile
+
+import environment  # noqa: F401
+
+import tqdm
+from absl import logging
+
+import estimates
+import experiments
+import pool
+import records
+import slices
+import worker
+from snip_tf import data, tables
+
+
+def plan(
+    name,
+    *,
+    seeds=None,
+    steps=None,
+    dataset="mnist",
+    backend="tensorflow",
+    only="",
+):
+    """Returns the `records.Run`s of an experiment, all of a seed together.
+
+    Args:
+        name: A name of `experiments.EXPERIMENTS`.
+        seeds: The number of seeds; by default the experiment's.
+        steps: The iterations of each run; by default those of its row.
+        dataset: What takes the place of MNIST.
+        backend: The Keras backend to train on.
+        only: A regular expression that must be found in a run's name.
+
+    Raises:
+        ValueError: If that leaves no run.
+    """
+    experiment = experiments.EXPERIMENTS[name]
+    runs = [
+        records.Run(
+            row,
+            row.at(
+                seed=seed,
+                steps=steps,
+                dataset=dataset if row.settings.dataset == "mnist" else None,
+            ),
+            backend,
+        )
+        for seed in range(seeds or experiment.seeds)
+        for row in experiment.rows
+    ]
+    try:
+        chosen = [run for run in runs if re.search(only, run.name)]
+    except re.error as error:
+        raise ValueError(
+            f"--only must be a regular expression. Received: {only} ({error})"
+        ) from error
+    if not chosen:
+        raise ValueError(
+            "--only must be found in the name of a run, such as "
+            f"{runs[0].name}. Received: {only}"
+        )
+    return chosen
+
+
+@dataclasses.dataclass(frozen=True)
+class Campaign:
+    """The runs to do, and where and how.
+
+    Attributes:
+        name: A name of `experiments.EXPERIMENTS`.
+        runs: What `plan` returned.
+        path: The file of the lines.
+        runs_dir: Where runs are kept between their slices.
+        data_dir: A TFDS data directory.
+        slice_steps: The most steps of each run to train now.
+        retry_failed: Whether runs that failed are to do.
+        workers: The number of processes.
+        measured: What `estimates.step_seconds` returned.
+    """
+
+    name: str
+    runs: list[records.Run]
+    path: pathlib.Path
+    runs_dir: pathlib.Path
+    data_dir: str | None = None
+    slice_steps: int | None = None
+    retry_failed: bool = False
+    workers: int = 1
+    measured: dict = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        # A slice too short is one error now, not one for each run.
+        for run in self.runs:
+            settings = run.settings
+            slices.end(
+                0,
+                settings.recipe.steps,
+                settings.validate_every,
+                self.slice_steps,
+            )
+
+    def state(self, run, found):
+        """Returns "done", "failed", "missing" or the steps it has come to."""
+        if run.key in found:
+            return "failed" if "error" in found[run.key][1] else "done"
+        steps = slices.steps_done(self._kept_in(run))
+        return f"{steps:,} steps done" if steps else "missing"
+
+    def missing(self):
+        """Returns the runs that are to do."""
+        found = self._found()
+        settled = ("done",) if self.retry_failed else ("done", "failed")
+        return [
+            run for run in self.runs if self.state(run, found) not in settled
+        ]
+
+    def failures(self):
+        """Returns the recorded errors of the runs, by name."""
+        found = self._found()
+        return {
+            run.name: found[run.key][1]["error"]
+            for run in self.runs
+            if self.state(run, found) == "failed"
+        }
+
+    def listing(self):
+        """Returns the runs as a table, and about how long they take."""
+        found, to_do = self._found(), self.missing()
+        rows = [("run", "state", "schedule", "estimate")]
+        for run in self.runs:
+            seconds = self._seconds(run) if run in to_do else 0
+            rows.append(
+                (
+                    run.name,
+                    self.state(run, found),
+                    run.schedule,
+                    estimates.clock(seconds) if seconds else "",
+                )
+            )
+        total = sum(self._seconds(run) for run in to_do)
+        return (
+            f"{tables.aligned(rows, text_columns=3)}\n"
+            f"{len(to_do)} of {len(self.runs)} runs to do, about "
+            f"{estimates.clock(total / self.workers)} "
+            f"with {self.workers} workers"
+        )
+
+    def execute(self):
+        """Does what is missing; each run is recorded as soon as it is done.
+
+        Returns:
+            How the processes of runs ended that were killed, by name. Of those
+            nothing is recorded, so that they are done the next time.
+        """
+        to_do = self.missing()
+        if not to_do:
+            return {}
+        # Missing data are one error now, and are downloaded once.
+        for dataset in {run.settings.dataset for run in to_do}:
+            data.load(dataset, data_dir=self.data_dir)
+        with tempfile.TemporaryDirectory(prefix="snip_tf-") as scratch:
+            return self._execute(to_do, pathlib.Path(scratch))
+
+    def _execute(self, to_do, scratch):
+        directories = [self._directory(run, scratch) for run in to_do]
+        jobs = [
+            worker.job_of(
+                run,
+                directory,
+                data_dir=self.data_dir,
+                slice_steps=self.slice_steps,
+            )
+            for run, directory in zip(to_do, directories, strict=True)
+        ]
+        lost = {}
+        progress = _Progress([self._seconds(run) for run in to_do])
+        replies = pool.replies(
+            jobs,
+            workers=self.workers,
+            backend=to_do[0].backend,
+            directory=scratch,
+        )
+        with contextlib.closing(replies), progress.bar:
+            for index, message in replies:
+                run = to_do[index]
+                if "steps" in message:
+                    steps = run.settings.recipe.steps
+                    part = message["steps"] / (self.slice_steps or steps)
+                    progress.advance(index, part * self._seconds(run))
+                    continue
+                if "lost" in message:
+                    lost[run.name] = message["lost"]
+                self._record(run, message, directories[index])
+                progress.end(index, f"{run.name}: {_in_words(message, run)}")
+        return lost
+
+    def _record(self, run, message, directory):
+        """Writes the line of a run that has come to an end."""
+        result = message.get("result")
+        if "error" in message:
+            logging.debug("%s", message["traceback"])
+            result = {"error": message["error"], **message["surroundings"]}
+        if result:
+            line = records.line_of(self.name, run, result)
+            records.append(self.path, line)
+        if "test_error" in (result or ()):
+            shutil.rmtree(directory)
+
+    def _found(self):
+        return records.by_run(self.name, records.read(self.path))
+
+    def _seconds(self, run):
+        """Returns about how long this time's part of a run takes."""
+        left = run.settings.recipe.steps - slices.steps_done(self._kept_in(run))
+        steps = min(left, self.slice_steps or left)
+        return estimates.run_seconds(run, self.measured, steps=steps)
+
+    def _kept_in(self, run):
+        """Returns the directory of a run that is done in slices."""
+        settings = run.settings
+        parts = (
+            run.row.name,
+            settings.dataset,
+            f"{settings.recipe.steps}",
+            run.backend,
+            f"seed{settings.seed}",
+        )
+        return self.runs_dir / self.name / "-".join(parts)
+
+    def _directory(self, run, scratch):
+        """Returns the directory of a run, which is kept if it is unfinished."""
+        kept = self._kept_in(run)
+        if self.slice_steps or slices.steps_done(kept):
+            return kept
+        return scratch / kept.name
+
+
+class _Progress:
+    """A bar of the time that runs take, where somebody looks on.
+
+    Args:
+        seconds: About how long each run takes. How fast they go in fact sets
+            the time left that is shown.
+    """
+
+    def __init__(self, seconds):
+        self._left = list(seconds)
+        self._count, self._done = len(seconds), 0
+        self.bar = tqdm.tqdm(
+            total=sum(seconds),
+            disable=None,
+            smoothing=0,
+            bar_format="{percentage:3.0f}%|{bar}| {elapsed}, {remaining} left",
+        )
+
+    def advance(self, index, seconds):
+        """Moves on by a part of a run."""
+        seconds = min(seconds, self._left[index])
+        self._left[index] -= seconds
+        self.bar.update(seconds)
+
+    def end(self, index, text):
+        """Moves to the end of a run and says what came of it."""
+        self.advance(index, self._left[index])
+        self._done += 1
+        self.bar.write(f"[{self._done}/{self._count}] {text}")
+
+
+def _in_words(message, run):
+    if "error" in message:
+        return f"failed: {message['error']}"
+    if "lost" in message:
+        return f"failed: {message['lost']}\n{message['log']}"
+    if message["result"] is None:
+        return "a slice is done"
+    if run.row.sparsities:
+        return "scored"
+    error = message["result"]["test_error"]
+    return f"test error {error:.2f}% ({run.schedule})"

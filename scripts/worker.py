@@ -1,0 +1,222 @@
+"""The process that runs of an experiment are done in, one after another.
+
+`pool` starts it. It reads jobs from its standard input and writes replies to
+its standard output, a line of JSON each, and ends when its input does: also if
+the process that started it was killed.
+"""
+
+import dataclasses
+import functools
+import gc
+import json
+import os
+import pathlib
+import queue
+import re
+import subprocess
+import sys
+import threading
+import time
+import traceback
+
+import environment  # noqa: F401
+
+import keras
+
+import experiment
+import fitting
+import records
+import run_directory
+import snip_tf
+
+_PRUNED = "pruned.keras"
+_LONGEST_ERROR = 500  # characters; TensorFlow's can be pages
+_ABSOLUTE_PATH = re.compile(r"(?<![\w.])(?:[/\\][\w.@+-]+)+[/\\]([\w.@+-]+)")
+
+
+def job_of(run, directory, *, data_dir=None, slice_steps=None):
+    """Returns the job of a run, as JSON values.
+
+    Args:
+        run: A `records.Run`.
+        directory: Where its files go; need not exist.
+        data_dir: A TFDS data directory.
+        slice_steps: The most steps to train now; None for all that are left.
+    """
+    settings = dataclasses.replace(run.settings, data_dir=data_dir)
+    return {
+        "settings": dataclasses.asdict(settings),
+        "sparsities": run.row.sparsities,
+        "pictures": run.row.pictures,
+        "directory": str(directory),
+        "slice_steps": slice_steps,
+    }
+
+
+def result_of(job, callbacks=()):
+    """Does one job; what was done before in this process changes no number.
+
+    Args:
+        job: What `job_of` returned.
+        callbacks: Keras callbacks to train with.
+
+    Returns:
+        What belongs into the line of the run besides its settings; None if
+        only a slice of it is done.
+    """
+    keras.backend.clear_session()
+    gc.collect()  # the network of the job before
+    settings = records.settings_of(job["settings"])
+    data = _data(settings.dataset, settings.data_dir, settings.seed)
+    if job["sparsities"]:
+        result = _scored(settings, data, job["sparsities"])
+    else:
+        result = _trained(job, settings, data, callbacks)
+    return result and {**result, **_surroundings()}
+
+
+@functools.lru_cache(maxsize=1)
+def _data(dataset, data_dir, seed):
+    """Returns the data of a run; runs of the same seed follow each other."""
+    return snip_tf.data.load(dataset, data_dir=data_dir, seed=seed)
+
+
+def _scored(settings, data, sparsities):
+    """Returns the first layer's connections at each sparsity."""
+    model = experiment.build(settings, data)
+    start = time.perf_counter()
+    scores = experiment.CRITERIA[settings.criterion](
+        model,
+        *experiment.scoring_batch(settings, data),
+        **experiment.criterion_options(settings),
+    )
+    kept, pictures = {}, {}
+    for sparsity in sparsities:
+        masks = snip_tf.keep_top(scores, sparsity)
+        kept[f"{sparsity:g}"] = int(sum(mask.sum() for mask in masks))
+        pictures[f"{sparsity:g}"] = _kept_per_pixel(masks)
+    return {
+        "weights": sum(score.size for score in scores),
+        "kept": kept,
+        "kept_per_pixel": pictures,
+        "prune_seconds": time.perf_counter() - start,
+    }
+
+
+def _trained(job, settings, data, callbacks):
+    directory = pathlib.Path(job["directory"])
+    directory.mkdir(parents=True, exist_ok=True)
+    model, seconds = _network(job, settings, data, directory)
+    result = {**experiment.kept(model), "prune_seconds": seconds}
+    if job["pictures"]:
+        masks = snip_tf.get_masks(model)
+        pictures = {f"{settings.sparsity:g}": _kept_per_pixel(masks)}
+        result["kept_per_pixel"] = pictures
+        result["mean_image"] = _mean_image(settings, data)
+    trained = fitting.train_and_evaluate(
+        settings,
+        model,
+        data,
+        directory,
+        slice_steps=job["slice_steps"],
+        callbacks=callbacks,
+    )
+    return trained and result | trained
+
+
+def _network(job, settings, data, directory):
+    """Returns the network, pruned under TensorFlow, and the seconds it took."""
+    if keras.backend.backend() == "tensorflow":
+        return experiment.build_and_prune(settings, data)
+    done = subprocess.run(
+        [sys.executable, __file__, "build"],
+        input=json.dumps(job),
+        env={**os.environ, "KERAS_BACKEND": "tensorflow"},
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise RuntimeError(done.stderr.splitlines()[-1])
+    model = experiment.load_model(directory / _PRUNED)
+    return model, float(done.stdout.splitlines()[-1])
+
+
+def _build():
+    """Saves the network of the job that is the standard input."""
+    job = json.load(sys.stdin)
+    settings = records.settings_of(job["settings"])
+    data = experiment.load_data(settings)
+    model, seconds = experiment.build_and_prune(settings, data)
+    model.save(pathlib.Path(job["directory"]) / _PRUNED)
+    print(seconds)
+
+
+def _kept_per_pixel(masks):
+    """Returns how many connections every input keeps, as a list."""
+    return masks[0].sum(axis=1).astype(int).tolist()
+
+
+def _mean_image(settings, data):
+    """Returns the mean of the images scored on, its pixels from 0 to 255."""
+    images, _ = experiment.scoring_batch(settings, data)
+    pixels = 255 * (images.mean(axis=0) * data.std + data.mean)
+    return pixels.round().astype(int).ravel().tolist()
+
+
+def _surroundings():
+    surroundings = run_directory.surroundings()
+    if keras.backend.backend() == "jax":
+        import jax
+
+        surroundings["versions"]["jax"] = jax.__version__
+    return surroundings
+
+
+def _reply(job, send):
+    """Does a job and sends what came of it."""
+    period = job["settings"]["validate_every"]
+    progress = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: send({"steps": period})
+    )
+    try:
+        result = result_of(job, [progress])
+    except Exception as error:  # the others go on
+        text = f"{type(error).__name__}: {error}".split("\n")[0]
+        text = _ABSOLUTE_PATH.sub(r"\1", text)[:_LONGEST_ERROR]
+        send(
+            {
+                "error": text,
+                "traceback": traceback.format_exc(),
+                "surroundings": _surroundings(),
+            }
+        )
+    else:
+        send({"result": result})
+
+
+def _listen(jobs):
+    """Passes the jobs on; when there are no more, there is no more to do."""
+    for line in sys.stdin:
+        jobs.put(json.loads(line))
+    os._exit(0)
+
+
+def main():
+    """Runs the process."""
+    replies = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what is printed
+
+    def send(message):
+        print(json.dumps(message), file=replies, flush=True)
+
+    jobs = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(jobs,), daemon=True).start()
+    while True:
+        _reply(jobs.get(), send)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["build"]:
+        _build()
+    else:
+        main()
