@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow lint bench
+.PHONY: demo test test-slow lint bench figures
 
 demo: $(VENV)/installed
 	$(BIN)/python scripts/demo.py
@@ -20,6 +20,12 @@ lint: $(VENV)/installed
 
 bench: $(VENV)/installed
 	$(BIN)/python scripts/benchmark.py --what=step,prune,memory
+
+# Draws anew all that is recorded in results/.
+figures: $(VENV)/installed
+	for name in $$(cd results && ls *.md | sed "s/.md//" | grep -v README); \
+	    do $(BIN)/python scripts/reproduce.py --draw_only \
+	    --experiment=$$name; done
 
 $(VENV)/installed: setup.py pyproject.toml
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)

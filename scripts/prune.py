@@ -6,12 +6,14 @@
 scripts/train.py --pruned_model=... trains the file it names.
 """
 
-from absl import app
+from absl import app, flags
 
 import experiment
 import program
 import run_flags
 import snip_tf
+
+flags.adopt_module_key_flags(run_flags)  # for --help
 
 
 def main():

@@ -12,6 +12,7 @@ import experiment
 import program
 import run_flags
 
+flags.adopt_module_key_flags(run_flags)  # for --help
 _PRUNED_MODEL = flags.DEFINE_string(
     "pruned_model", None, "A .keras file to train as it is, masks included."
 )

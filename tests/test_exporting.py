@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import test_compaction
 
 import snip_tf
 from snip_tf import exporting, layers
@@ -212,3 +213,46 @@ def test_a_model_without_masks_is_refused(model, tmp_path):
         with pytest.raises(ValueError, match="built and have at least one"):
             snip_tf.export(unfit, tmp_path / "out")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings(
+    "ignore:The mask of:UserWarning", "ignore:.*tf.lite.Interpreter"
+)
+@pytest.mark.parametrize("sparsity", [0.5, 0.9, 0.99])
+@pytest.mark.parametrize("build", test_compaction.NETWORKS[:4])
+def test_every_format_gives_the_outputs_of_random_masks(
+    build, sparsity, tmp_path
+):
+    generator = np.random.default_rng(int(1000 * sparsity))
+    model = build(generator)
+    test_compaction._random_values(model, generator)
+    test_compaction._random_masks(model, sparsity, generator)
+    (shape,) = (tensor.shape[1:] for tensor in model.inputs)
+    x = generator.normal(size=(4, *shape)).astype(np.float32)
+    expected = keras.tree.flatten(model(x))
+    for format in exporting.FORMATS:
+        for compact in (False, True):
+            path = snip_tf.export(
+                model,
+                tmp_path / f"{format}{compact}",
+                format=format,
+                compact=compact,
+            )
+            outputs = keras.tree.flatten(_structured(path, x))
+            for value, close_to in zip(outputs, expected, strict=True):
+                np.testing.assert_allclose(
+                    np.array(value), np.array(close_to), atol=1e-5, rtol=1e-5
+                )
+
+
+def _structured(path, x):
+    """Returns what the file or directory makes of x, by names of outputs."""
+    if path.suffix != ".tflite":
+        if path.is_dir():
+            loaded = tf.saved_model.load(path)
+            return loaded.serve(x)
+        return keras.models.load_model(path)(x)
+    run = tf.lite.Interpreter(str(path)).get_signature_runner("serving_default")
+    (name,) = run.get_input_details()
+    return run(**{name: x})
