@@ -9,12 +9,12 @@ import tempfile
 
 import environment  # noqa: F401
 
-import tqdm
 from absl import logging
 
 import estimates
 import experiments
 import pool
+import progress
 import records
 import slices
 import worker
@@ -146,12 +146,12 @@ class Campaign:
                     estimates.clock(seconds) if seconds else "",
                 )
             )
-        total = sum(self._seconds(run) for run in to_do)
+        workers = max(1, min(self.workers, len(to_do)))
+        seconds = sum(self._seconds(run) for run in to_do) / workers
         return (
             f"{tables.aligned(rows, text_columns=3)}\n"
             f"{len(to_do)} of {len(self.runs)} runs to do, about "
-            f"{estimates.clock(total / self.workers)} "
-            f"with {self.workers} workers"
+            f"{estimates.clock(seconds)} with {workers} workers"
         )
 
     def execute(self):
@@ -182,25 +182,26 @@ class Campaign:
             for run, directory in zip(to_do, directories, strict=True)
         ]
         lost = {}
-        progress = _Progress([self._seconds(run) for run in to_do])
+        bar = progress.Progress([self._seconds(run) for run in to_do])
         replies = pool.replies(
             jobs,
             workers=self.workers,
             backend=to_do[0].backend,
             directory=scratch,
         )
-        with contextlib.closing(replies), progress.bar:
+        with contextlib.closing(replies), bar.shown:
             for index, message in replies:
                 run = to_do[index]
                 if "steps" in message:
                     steps = run.settings.recipe.steps
                     part = message["steps"] / (self.slice_steps or steps)
-                    progress.advance(index, part * self._seconds(run))
+                    bar.advance(index, part * self._seconds(run))
                     continue
                 if "lost" in message:
                     lost[run.name] = message["lost"]
                 self._record(run, message, directories[index])
-                progress.end(index, f"{run.name}: {_in_words(message, run)}")
+                words = progress.in_words(message, run)
+                bar.end(index, f"{run.name}: {words}")
         return lost
 
     def _record(self, run, message, directory):
@@ -242,47 +243,3 @@ class Campaign:
         if self.slice_steps or slices.steps_done(kept):
             return kept
         return scratch / kept.name
-
-
-class _Progress:
-    """A bar of the time that runs take, where somebody looks on.
-
-    Args:
-        seconds: About how long each run takes. How fast they go in fact sets
-            the time left that is shown.
-    """
-
-    def __init__(self, seconds):
-        self._left = list(seconds)
-        self._count, self._done = len(seconds), 0
-        self.bar = tqdm.tqdm(
-            total=sum(seconds),
-            disable=None,
-            smoothing=0,
-            bar_format="{percentage:3.0f}%|{bar}| {elapsed}, {remaining} left",
-        )
-
-    def advance(self, index, seconds):
-        """Moves on by a part of a run."""
-        seconds = min(seconds, self._left[index])
-        self._left[index] -= seconds
-        self.bar.update(seconds)
-
-    def end(self, index, text):
-        """Moves to the end of a run and says what came of it."""
-        self.advance(index, self._left[index])
-        self._done += 1
-        self.bar.write(f"[{self._done}/{self._count}] {text}")
-
-
-def _in_words(message, run):
-    if "error" in message:
-        return f"failed: {message['error']}"
-    if "lost" in message:
-        return f"failed: {message['lost']}\n{message['log']}"
-    if message["result"] is None:
-        return "a slice is done"
-    if run.row.sparsities:
-        return "scored"
-    error = message["result"]["test_error"]
-    return f"test error {error:.2f}% ({run.schedule})"
