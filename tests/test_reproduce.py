@@ -224,6 +224,7 @@ def is_gone(pid):
     return status.rpartition(")")[2].split()[0] == "Z"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="needs /proc")
 def test_a_killed_runner_leaves_whole_lines_and_the_next_one_ends(tmp_path):
     """Three runs of which the last fails: there are not 10,000 images."""
