@@ -148,6 +148,14 @@ def test_training_batches_without_stop_never_end():
     assert endless.cardinality() == tf.data.INFINITE_CARDINALITY
 
 
+def test_no_batches_leave_a_tuner_to_wait_for():
+    for batches in (
+        data.training_batches(random_data(), batch_size=10, seed=0),
+        data.evaluation_batches(random_data(), "test"),
+    ):
+        assert batches.options().autotune.enabled is False
+
+
 def test_batches_do_not_depend_on_tensorflows_global_seed():
     settings = dict(batch_size=4, seed=3, stop=4, augment=True)
     tf.random.set_seed(1)
