@@ -155,6 +155,36 @@ def read(path):
     return lines
 
 
+def of_others(experiment_name, lines):
+    """Returns what other experiments trained, by settings and backend.
+
+    Args:
+        experiment_name: A name of `experiments.EXPERIMENTS`.
+        lines: Lines of any experiments, also of files that hold none.
+    """
+    return {
+        (settings_of(line), line["backend"]): line
+        for line in lines
+        if "test_error" in line
+        and line.get("experiment", experiment_name) != experiment_name
+    }
+
+
+def taken_over(experiment_name, run, line):
+    """Returns the line of a run that another experiment made.
+
+    None if the line lacks the pictures that the run is to have.
+    """
+    if run.row.pictures and "mean_image" not in line:
+        return None
+    return {
+        **line,
+        "experiment": experiment_name,
+        "row": run.row.name,
+        "taken_from": line["experiment"],
+    }
+
+
 def by_run(experiment_name, lines):
     """Returns the latest line of each run: its key and the line.
 

@@ -135,8 +135,11 @@ def _surroundings(groups):
         package: seen(line["versions"][package] for line in lines)
         for package in ("tensorflow", "keras")
     }
+    taken = [line["taken_from"] for line in lines if "taken_from" in line]
+    taken = f", {len(taken)} of them taken from {seen(taken)}," if taken else ""
     return (
-        f"{len(lines)} runs at commit {seen(line['commit'] for line in lines)}"
+        f"{len(lines)} runs{taken} at commit "
+        f"{seen(line['commit'] for line in lines)}"
         f" on {seen(line['processor'] for line in lines)}, cores a run: "
         f"{seen(line['cores'] for line in lines)}; TensorFlow "
         f"{versions['tensorflow']}, Keras {versions['keras']}."

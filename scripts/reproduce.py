@@ -3,7 +3,8 @@
     python scripts/reproduce.py --experiment=figure_1
 
 Each run is a line of results/NAME.jsonl; started again, only what is missing
-is run. From the lines alone come results/NAME.png and results/NAME.md.
+is run, and what another experiment has run is taken over. From the lines alone
+come results/NAME.png and results/NAME.md.
 """
 
 import importlib.util
@@ -156,6 +157,11 @@ def _check_flags(name):
 
 
 def _campaign(name, results):
+    lines = [
+        line
+        for path in sorted(results.glob("*.jsonl"))
+        for line in records.read(path)
+    ]
     return runner.Campaign(
         name,
         runner.plan(
@@ -172,11 +178,8 @@ def _campaign(name, results):
         slice_steps=_SLICE_STEPS.value,
         retry_failed=_RETRY_FAILED.value,
         workers=_WORKERS.value or len(pool.usable_cores()),
-        measured=estimates.step_seconds(
-            line
-            for path in results.glob("*.jsonl")
-            for line in records.read(path)
-        ),
+        measured=estimates.step_seconds(lines),
+        others=records.of_others(name, lines),
     )
 
 

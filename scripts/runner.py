@@ -85,6 +85,8 @@ class Campaign:
         retry_failed: Whether runs that failed are to do.
         workers: The number of processes.
         measured: What `estimates.step_seconds` returned.
+        others: What `records.of_others` returned: runs that need not be done
+            again.
     """
 
     name: str
@@ -96,6 +98,7 @@ class Campaign:
     retry_failed: bool = False
     workers: int = 1
     measured: dict = dataclasses.field(default_factory=dict)
+    others: dict = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         # A slice too short is one error now, not one for each run.
@@ -162,6 +165,8 @@ class Campaign:
             nothing is recorded, so that they are done the next time.
         """
         to_do = self.missing()
+        for line in self._taken_over():
+            records.append(self.path, line)
         if not to_do:
             return {}
         # Missing data are one error now, and are downloaded once.
@@ -217,7 +222,19 @@ class Campaign:
             shutil.rmtree(directory)
 
     def _found(self):
-        return records.by_run(self.name, records.read(self.path))
+        lines = [*records.read(self.path), *self._taken_over()]
+        return records.by_run(self.name, lines)
+
+    def _taken_over(self):
+        """Returns the lines of runs that others made and this one lacks."""
+        own = records.by_run(self.name, records.read(self.path))
+        lines = []
+        for run in self.runs:
+            line = self.others.get((run.settings, run.backend))
+            recorded = run.key in own and "error" not in own[run.key][1]
+            if line and not recorded:
+                lines.append(records.taken_over(self.name, run, line))
+        return [line for line in lines if line]
 
     def _seconds(self, run):
         """Returns about how long this time's part of a run takes."""

@@ -147,6 +147,36 @@ def test_only_what_is_missing_is_done(tmp_path):
     assert retrying.missing() == runs[1:]
 
 
+def test_what_another_experiment_has_made_is_taken_over(tmp_path):
+    """A dense LeNet-5-Caffe is a run of Figure 1 and of Table 1."""
+    (made,) = runner.plan("figure_1", only="lenet_5_caffe-0-seed0")
+    lines = [
+        records.line_of("figure_1", made, {"test_error": 1.0, "kept": 431_080}),
+        {"model": "lenet_5_caffe"},  # of a file that is not of an experiment
+    ]
+    others = records.of_others("table_1", lines)
+    runs = runner.plan("table_1", only="lenet_5_caffe-0-", seeds=1)
+    these = campaign("table_1", tmp_path, runs, others=others)
+    assert these.missing() == []
+    assert not these.path.exists()  # to look changes nothing
+    for _ in range(2):
+        assert these.execute() == {}
+        (line,) = records.read(these.path)
+    assert line["taken_from"] == "figure_1"
+    assert records.by_run("table_1", [line]) == {runs[0].key: (runs[0], line)}
+
+
+def test_what_lacks_its_pictures_is_not_taken_over(tmp_path):
+    (made,) = runner.plan("figure_1", only="lenet_300_100-0.9-seed0")
+    line = records.line_of("figure_1", made, {"test_error": 1.0})
+    (run,) = runner.plan("figure_3", only="on-100-", seeds=1)
+    assert run.settings == made.settings
+    others = records.of_others("figure_3", [line])
+    assert campaign("figure_3", tmp_path, [run], others=others).missing()
+    others = records.of_others("figure_3", [{**line, "mean_image": []}])
+    assert not campaign("figure_3", tmp_path, [run], others=others).missing()
+
+
 def test_the_listing_tells_states_schedules_and_time(tmp_path):
     runs = runner.plan("table_1", only="300_100", seeds=1, steps=1_000)
     measured = {("lenet_300_100", "tensorflow"): 0.1}
