@@ -196,12 +196,13 @@ def _draw_errors(figure, groups):
                 marker="o",
                 label="ours, mean ± standard deviation over the seeds",
             )
-        if group.run.row.paper is not None:
+        row = group.run.row
+        if row.paper:
             _draw_error(
                 axes,
                 place + 0.12,
-                group.run.row.paper,
-                group.run.row.paper_std,
+                row.paper_error,
+                row.paper_std,
                 color=_RED,
                 marker="D",
                 markerfacecolor="none",

@@ -10,13 +10,18 @@ from snip_tf import training
 _ERRORS = (
     "Test errors are in percent and after the last step, never the best of "
     "several: mean ± sample standard deviation over the seeds. Only where it "
-    "says so are they those at the best validation. A difference is that of "
-    "the mean to the paper's error, in standard deviations of ours."
+    "says so are they those at the best validation."
+)
+_DIFFERENCES = (
+    "A difference is that of our mean to another error, in standard deviations "
+    "of ours; a single seed has none."
 )
 
 
 def write(name, directory):
-    """Makes NAME.png and NAME.md from NAME.jsonl, each whole or not at all.
+    """Makes NAME.png and NAME.md from NAME.jsonl, and comparison.md anew.
+
+    Each is written whole or not at all.
 
     Args:
         name: A name of `experiments.EXPERIMENTS`.
@@ -28,14 +33,15 @@ def write(name, directory):
     lines = records.read(path)
     if not lines:
         raise FileNotFoundError(f"There is nothing to draw: no lines in {path}")
-    for suffix, content in (
-        (".png", figures.picture(name, lines)),
-        (".md", text(name, lines).encode("utf-8")),
+    for written, content in (
+        (f"{name}.png", figures.picture(name, lines)),
+        (f"{name}.md", text(name, lines).encode("utf-8")),
+        ("comparison.md", comparison(directory).encode("utf-8")),
     ):
         beside = path.with_suffix(".part")
         beside.write_bytes(content)
-        beside.replace(path.with_suffix(suffix))
-        print(f"Wrote {path.with_suffix(suffix)}")
+        beside.replace(directory / written)
+        print(f"Wrote {directory / written}")
 
 
 def text(name, lines):
@@ -54,7 +60,7 @@ def text(name, lines):
         f"![{experiment.title}]({name}.png)",
     ]
     if not experiment.rows[0].sparsities:
-        parts.append(_ERRORS)
+        parts.append(f"{_ERRORS} {_DIFFERENCES}")
     parts += [_markdown(header, rows), *_schedules(groups)]
     if name == "table_1":
         parts += ["As the paper quotes other methods:", _quoted()]
@@ -69,6 +75,26 @@ def text(name, lines):
         )
     parts.append(_surroundings(groups))
     parts.append(f"`python scripts/reproduce.py --experiment={name}`")
+    return "\n\n".join(parts) + "\n"
+
+
+def comparison(directory):
+    """Returns the page of every error that the paper prints, beside ours.
+
+    Args:
+        directory: The path of the directory of the lines.
+    """
+    groups = {
+        name: records.groups(name, records.read(directory / f"{name}.jsonl"))
+        for name in experiments.EXPERIMENTS
+    }
+    header, rows = result_tables.comparison(groups)
+    parts = [
+        "# The paper's errors, those of its authors' code, and ours",
+        f"{_ERRORS} {_DIFFERENCES}",
+        _markdown(header, rows),
+        "\\* A **shortened schedule**.",
+    ]
     return "\n\n".join(parts) + "\n"
 
 

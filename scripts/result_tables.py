@@ -23,6 +23,42 @@ def header_and_rows(name, groups):
     return _TABLES.get(name, _errors)(groups)
 
 
+def comparison(groups):
+    """Returns the header and rows that compare all that the paper prints.
+
+    Args:
+        groups: What `records.groups` returned, by the name of the experiment.
+    """
+    header = (
+        "experiment",
+        "run",
+        "paper",
+        "authors' code",
+        "ours",
+        "iterations",
+        "seeds",
+        "ours to paper",
+        "ours to authors' code",
+    )
+    rows = [
+        (
+            name,
+            label(group),
+            group.run.row.paper,
+            _number(group.run.row.authors),
+            _error(group),
+            _iterations(group),
+            _seeds(group),
+            _difference(group, group.run.row.paper_error),
+            _difference(group, group.run.row.authors),
+        )
+        for name, own in groups.items()
+        for group in own
+        if group.run.row.paper
+    ]
+    return header, rows
+
+
 def label(group):
     """Returns the name of a group, with what differs from its row."""
     run = group.run
@@ -54,8 +90,8 @@ def _errors(groups):
             _seeds(group),
             _error(group),
             _error(group, "test_error_at_best_validation"),
-            _printed(group.run.row),
-            _difference(group),
+            group.run.row.paper or "not printed",
+            _difference(group, group.run.row.paper_error),
         )
         for group in groups
     ]
@@ -138,7 +174,7 @@ def _pair(dense, sparse):
     if dense.lines and sparse.lines:
         delta = sparse.mean("test_error") - dense.mean("test_error")
         change = f"{delta:+.2f}"
-    printed = [group.run.row.paper for group in both]
+    printed = [group.run.row.paper_error for group in both]
     return (
         label(ran).replace(ran.run.row.name, ran.run.settings.model),
         f"{sparse.run.settings.sparsity:g}",
@@ -148,9 +184,9 @@ def _pair(dense, sparse):
         _arrow(map(_seeds, both)),
         _arrow(map(_error, both)),
         change,
-        _arrow(f"{error:.2f}" for error in printed),
+        _arrow(group.run.row.paper for group in both),
         f"{printed[1] - printed[0]:+.2f}",
-        _arrow(map(_difference, both)),
+        _arrow(_difference(g, g.run.row.paper_error) for g in both),
     )
 
 
@@ -221,25 +257,19 @@ def _error(group, name="test_error"):
     return f"{group.mean(name):.2f}{spread}"
 
 
-def _printed(row):
-    if row.paper is None:
-        return "not printed"
-    spread = "" if row.paper_std is None else f" ± {row.paper_std:.2f}"
-    return (
-        f"{row.paper:g}{spread}" if not spread else f"{row.paper:.2f}{spread}"
-    )
+def _number(error):
+    return _NO_NUMBER if error is None else f"{error:.2f}"
 
 
-def _difference(group):
-    """Returns how far the paper's error is, in our standard deviations."""
-    paper = group.run.row.paper
+def _difference(group, other):
+    """Returns ours less another error, in standard deviations of ours."""
     if not group.lines:
         return _NOT_RUN
     deviation = group.deviation("test_error")
     is_papers = group.run.settings.dataset == group.run.row.settings.dataset
-    if paper is None or not deviation or not is_papers:
+    if other is None or not deviation or not is_papers:
         return _NO_NUMBER
-    return f"{(group.mean('test_error') - paper) / deviation:+.1f}"
+    return f"{(group.mean('test_error') - other) / deviation:+.1f}"
 
 
 _TABLES = {"table_2": _pairs, "figure_2": _pictures, "figure_4": _fits}

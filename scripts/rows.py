@@ -17,8 +17,9 @@ class Row:
     Attributes:
         name: Its name, unique within the experiment.
         settings: How it is run, with seed 0.
-        paper: The test error that the paper prints for it, in percent.
-        paper_std: The standard deviation printed with it.
+        paper: The test error in percent as the paper prints it, "1.6" or with
+            its standard deviation "1.90 ± 0.09"; "" where it prints none.
+        authors: The test error of the authors' released code, in percent.
         parameters: The number of weights as Table 2 prints it.
         sparsities: If given, nothing is trained: the weights are scored once
             and the first layer's masks at these sparsities are recorded.
@@ -28,11 +29,21 @@ class Row:
 
     name: str
     settings: experiment.Settings
-    paper: float | None = None
-    paper_std: float | None = None
+    paper: str = ""
+    authors: float | None = None
     parameters: str = ""
     sparsities: tuple[float, ...] = ()
     pictures: bool = False
+
+    @property
+    def paper_error(self):
+        """The error that the paper prints, as a number or None."""
+        return _number(self.paper.partition("±")[0])
+
+    @property
+    def paper_std(self):
+        """The standard deviation that the paper prints, or None."""
+        return _number(self.paper.partition("±")[2])
 
     def at(self, *, seed=0, steps=None, dataset=None):
         """Returns the settings with another seed, schedule or data set."""
@@ -84,7 +95,15 @@ def settings(
     )
 
 
-def named(model, sparsity=0.0, *, suffix="", paper=None, **options):
+def named(model, sparsity=0.0, *, suffix="", paper="", authors=None, **options):
     """Returns a row that is named by its network, sparsity and suffix."""
-    name = f"{model}-{sparsity:g}{suffix}"
-    return Row(name, settings(model, sparsity, **options), paper)
+    return Row(
+        f"{model}-{sparsity:g}{suffix}",
+        settings(model, sparsity, **options),
+        paper=paper,
+        authors=authors,
+    )
+
+
+def _number(text):
+    return float(text) if text else None

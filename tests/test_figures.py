@@ -204,8 +204,35 @@ def test_a_report_is_written_beside_its_lines(tmp_path, capsys):
         records.append(tmp_path / "table_1.jsonl", line)
     report.write("table_1", tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "comparison.md",
         "table_1.jsonl",
         "table_1.md",
         "table_1.png",
     ]
     assert "table_1.png" in capsys.readouterr().out
+
+
+def test_the_comparison_counts_in_standard_deviations_of_ours(tmp_path):
+    options = {"only": "100-0-seed", "seeds": 2}
+    for line in lines_of("table_1", (2.0, 3.0), **options):
+        records.append(tmp_path / "table_1.jsonl", line)
+    cells = {
+        tuple(row[:2]): row[2:]
+        for row in (
+            [cell.strip() for cell in text.strip("|").split("|")]
+            for text in report.comparison(tmp_path).splitlines()
+            if text.startswith("| table")
+        )
+    }
+    # (2.5 - 1.7) / sqrt(0.5) and (2.5 - 1.45) / sqrt(0.5), by hand
+    assert cells["table_1", "lenet_300_100-0"] == [
+        "1.7",
+        "1.45",
+        "2.50 ± 0.71",
+        "60,000",
+        "2",
+        "+1.1",
+        "+1.5",
+    ]
+    assert cells["table_2", "vgg_like-0.97"] == ["8.00", "–", *["not run"] * 5]
+    assert len(cells) == 6 + 24 + 16
