@@ -23,9 +23,7 @@ bench: $(VENV)/installed
 
 # Draws anew all that is recorded in results/.
 figures: $(VENV)/installed
-	for name in $$(cd results && ls *.md | sed "s/.md//" | grep -v README); \
-	    do $(BIN)/python scripts/reproduce.py --draw_only \
-	    --experiment=$$name; done
+	$(BIN)/python scripts/reproduce.py --draw_only
 
 $(VENV)/installed: setup.py pyproject.toml
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)

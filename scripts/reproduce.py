@@ -16,14 +16,8 @@ import environment  # noqa: F401
 
 from absl import app, flags
 
-import estimates
-import experiments
-import pool
 import program
-import records
-import report
-import runner
-from snip_tf import data
+from reproduction import estimates, experiments, pool, records, report, runner
 
 _EXPERIMENT = flags.DEFINE_enum(
     "experiment", None, experiments.EXPERIMENTS, "What to reproduce."
@@ -41,7 +35,10 @@ _DATA_DIR = flags.DEFINE_string(
     "directory, into which TFDS downloads.",
 )
 _DATASET = flags.DEFINE_enum(
-    "dataset", "mnist", data.NAMES, "What takes the place of MNIST."
+    "dataset",
+    "mnist",
+    ["mnist", "fashion_mnist", "mnist_5k"],
+    "What takes the place of MNIST.",
 )
 _SEEDS = flags.DEFINE_integer(
     "seeds",
@@ -85,7 +82,9 @@ _DRY_RUN = flags.DEFINE_bool(
     "dry_run", False, "Only list the runs and about how long they take."
 )
 _DRAW_ONLY = flags.DEFINE_bool(
-    "draw_only", False, "Run nothing, draw what is recorded."
+    "draw_only",
+    False,
+    "Run nothing, draw what is recorded: of all experiments, or of one.",
 )
 
 _TRAINING = ("backend", "slice_steps", "steps")
@@ -109,7 +108,8 @@ def main():
     _check_flags(name)
     results = pathlib.Path(_RESULTS_DIR.value)
     if _DRAW_ONLY.value:
-        report.write(name, results)
+        for recorded in [name] if name else report.recorded(results):
+            report.write(recorded, results)
         return
     campaign = _campaign(name, results)
     if _DRY_RUN.value:
@@ -128,16 +128,17 @@ def main():
         print(f"{len(failed)} of {len(campaign.runs)} runs failed:")
         for run_name, error in failed.items():
             print(f"  {run_name}: {error}")
+        print("--retry_failed runs again what failed.")
         sys.exit(1)
 
 
 def _check_flags(name):
-    if name is None:
+    if name is None and not _DRAW_ONLY.value:
         names = ", ".join(experiments.EXPERIMENTS)
         raise app.UsageError(f"--experiment must be given: one of {names}")
     if _DRAW_ONLY.value:
         program.refuse(_RUNNING, "--draw_only runs nothing")
-    if experiments.EXPERIMENTS[name].rows[0].sparsities:
+    if name and experiments.EXPERIMENTS[name].rows[0].sparsities:
         program.refuse(_TRAINING, f"{name} trains nothing")
     cores = len(pool.usable_cores())
     if (_WORKERS.value or 1) > cores:

@@ -7,6 +7,7 @@ result.json   settings, versions, errors, seconds; written last, so that a
 logs/         TensorBoard
 """
 
+import functools
 import importlib.metadata
 import json
 import os
@@ -27,6 +28,7 @@ _FILES = {
     "result.json",
     "result.json.part",
 }
+_CODE = ("snip_tf", "models", "scripts")
 _PACKAGES = ("tensorflow", "keras", "numpy", "snip_tf")
 
 
@@ -139,19 +141,34 @@ def surroundings():
     }
 
 
+@functools.cache  # that of the code that is running, whatever comes later
 def _commit():
-    """Returns the commit the scripts stand at, None if that is not known."""
+    """Returns the commit of the code, None if that is not known.
+
+    It ends with "-dirty" if the code was changed since; results do not count.
+    """
+    commit, changes = (
+        _git("rev-parse", "--short", "HEAD"),
+        _git("status", "--porcelain", "--untracked-files=no", "--", *_CODE),
+    )
+    if commit and changes:
+        commit += "-dirty"
+    return commit or None
+
+
+def _git(*arguments):
+    """Returns what git says of the repository of the scripts."""
     try:
-        commit = subprocess.run(
-            ["git", "describe", "--always", "--dirty"],
-            cwd=pathlib.Path(__file__).parent,
+        process = subprocess.run(
+            ["git", *arguments],
+            cwd=pathlib.Path(__file__).parents[1],
             capture_output=True,
             text=True,
             check=False,
         )
     except OSError:  # no git
-        return None
-    return commit.stdout.strip() or None
+        return ""
+    return process.stdout.strip()
 
 
 def _cores():

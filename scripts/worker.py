@@ -12,7 +12,6 @@ import json
 import os
 import pathlib
 import queue
-import re
 import subprocess
 import sys
 import threading
@@ -25,13 +24,12 @@ import keras
 
 import experiment
 import fitting
-import records
 import run_directory
 import snip_tf
+from reproduction import records
 
 _PRUNED = "pruned.keras"
 _LONGEST_ERROR = 500  # characters; TensorFlow's can be pages
-_ABSOLUTE_PATH = re.compile(r"(?<![\w.])(?:[/\\][\w.@+-]+)+[/\\]([\w.@+-]+)")
 
 
 def job_of(run, directory, *, data_dir=None, slice_steps=None):
@@ -136,7 +134,8 @@ def _network(job, settings, data, directory):
         text=True,
     )
     if done.returncode:
-        raise RuntimeError(done.stderr.splitlines()[-1])
+        said = done.stderr.splitlines() or [f"status {done.returncode}"]
+        raise RuntimeError(f"building under TensorFlow failed: {said[-1]}")
     model = experiment.load_model(directory / _PRUNED)
     return model, float(done.stdout.splitlines()[-1])
 
@@ -181,17 +180,35 @@ def _reply(job, send):
     try:
         result = result_of(job, [progress])
     except Exception as error:  # the others go on
-        text = f"{type(error).__name__}: {error}".split("\n")[0]
-        text = _ABSOLUTE_PATH.sub(r"\1", text)[:_LONGEST_ERROR]
         send(
             {
-                "error": text,
+                "error": in_short(error, job),
                 "traceback": traceback.format_exc(),
                 "surroundings": _surroundings(),
             }
         )
     else:
         send({"result": result})
+
+
+def in_short(error, job):
+    """Returns an error in one line, without the places it happened at."""
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    places = {
+        job["directory"]: "run_dir",
+        job["settings"]["data_dir"]: "data_dir",
+        str(pathlib.Path.cwd()): ".",
+        str(pathlib.Path(__file__).parents[1]): ".",
+        str(pathlib.Path.home()): "~",
+    }
+    # The longest first: one can lie in another.
+    for place in sorted(filter(None, places), key=len, reverse=True):
+        if len(place) > 1:
+            text = text.replace(place, places[place])
+    if len(text) > _LONGEST_ERROR:
+        half = _LONGEST_ERROR // 2
+        text = f"{text[:half]} ... {text[-half:]}"
+    return text
 
 
 def _listen(jobs):
@@ -209,6 +226,7 @@ def main():
     def send(message):
         print(json.dumps(message), file=replies, flush=True)
 
+    run_directory.surroundings()  # the commit, before there can be another
     jobs = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(jobs,), daemon=True).start()
     while True:

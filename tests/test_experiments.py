@@ -3,8 +3,8 @@ import re
 import pytest
 
 import experiment
-import experiments
 import snip_tf
+from reproduction import experiments
 
 _ALL = experiments.EXPERIMENTS
 # Table 2's last column, which we print from the errors of our rows.
@@ -127,3 +127,9 @@ def test_another_schedule_keeps_its_proportions():
     assert (short.recipe.steps, short.recipe.drops) == (120, (50, 100))
     assert short.validate_every == 40  # what divides 120 and 1,000
     assert row.at() == row.settings
+
+
+def test_steps_that_leave_no_room_between_validations_are_refused():
+    row = _ALL["figure_1"].rows[0]
+    with pytest.raises(ValueError, match="at least 100 with 1000.*: 9999"):
+        row.at(steps=9_999)

@@ -6,12 +6,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-import experiments
-import figures
-import pictures
-import records
-import report
-import runner
+from reproduction import experiments, figures, pictures, records, report, runner
 
 _SIDE = 28
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-import pool
+from reproduction import pool
 
 # Answers without TensorFlow, and does what its jobs ask for.
 _WORKER = """

@@ -3,9 +3,7 @@ import json
 
 import pytest
 
-import experiments
-import records
-import runner
+from reproduction import experiments, records, runner
 
 
 def run_of(name, only, **options):

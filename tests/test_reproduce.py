@@ -12,13 +12,8 @@ import time
 import pytest
 from conftest import run_script
 
-import estimates
-import experiments
-import pool
-import records
-import report
-import runner
 import worker
+from reproduction import estimates, experiments, pool, records, report, runner
 
 _SCRIPT = pathlib.Path(worker.__file__).with_name("reproduce.py")
 _SMALL = {"steps": 30, "dataset": "mnist_5k", "seeds": 1}  # periods of 10

@@ -1,5 +1,8 @@
+import importlib.util
 import json
 import os
+import shutil
+import subprocess
 
 import pytest
 
@@ -119,6 +122,51 @@ def test_other_directories_have_no_settings(tmp_path):
         run_directory.read_settings(tmp_path)
 
 
+def test_the_commit_is_that_of_the_code_as_it_was_first_asked_for(tmp_path):
+    if not shutil.which("git"):
+        pytest.skip("needs git")
+
+    def git(*arguments):
+        who = ("-c", "user.name=nobody", "-c", "user.email=no@body")
+        process = subprocess.run(
+            ["git", *who, *arguments],
+            cwd=tmp_path,
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        return process.stdout.strip()
+
+    code = tmp_path / "scripts" / "run_directory.py"
+    code.parent.mkdir()
+    shutil.copy(run_directory.__file__, code)
+    (tmp_path / "results").mkdir()
+    result = tmp_path / "results" / "lines.jsonl"
+    result.write_text("one\n")
+    git("init")
+    git("add", ".")
+    git("commit", "--message=Begin")
+
+    def load():
+        spec = importlib.util.spec_from_file_location("another", code)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    clean = git("rev-parse", "--short", "HEAD")
+    result.write_text("two\n")
+    before = load()
+    assert before.surroundings()["commit"] == clean
+    code.write_text(code.read_text() + "# changed\n")
+    assert load().surroundings()["commit"] == f"{clean}-dirty"
+    git("commit", "--all", "--message=Change")
+    assert load().surroundings()["commit"] == git(
+        "rev-parse", "--short", "HEAD"
+    )
+    assert before.surroundings()["commit"] == clean
+
+
 def test_without_git_there_is_no_commit(monkeypatch):
+    run_directory._commit.cache_clear()
     monkeypatch.setenv("PATH", "")
     assert run_directory.surroundings()["commit"] is None

@@ -4,8 +4,6 @@ A pixel is as bright as it has connections left: the mask of 784 x 300, summed
 over the 300 units. All panels of a picture have the same scale.
 """
 
-import environment  # noqa: F401
-
 import matplotlib.colors
 import numpy as np
 

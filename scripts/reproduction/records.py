@@ -11,13 +11,10 @@ import os
 import pathlib
 import statistics
 
-import environment  # noqa: F401
-
 from absl import logging
 
 import experiment
-import experiments
-import rows
+from reproduction import experiments, rows
 from snip_tf import training
 
 # Where a run happened to be made, which is no one else's business.
@@ -166,6 +163,7 @@ def of_others(experiment_name, lines):
         (settings_of(line), line["backend"]): line
         for line in lines
         if "test_error" in line
+        and "taken_from" not in line
         and line.get("experiment", experiment_name) != experiment_name
     }
 

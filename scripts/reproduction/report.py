@@ -1,10 +1,6 @@
 """The report of an experiment, from its recorded lines alone."""
 
-import environment  # noqa: F401
-
-import experiments
-import records
-import result_tables
+from reproduction import experiments, records, result_tables
 from snip_tf import training
 
 _ERRORS = (
@@ -42,6 +38,15 @@ def write(name, directory):
         beside.write_bytes(content)
         beside.replace(directory / written)
         print(f"Wrote {directory / written}")
+
+
+def recorded(directory):
+    """Returns the names of the experiments that have lines in a directory."""
+    return [
+        name
+        for name in experiments.EXPERIMENTS
+        if records.read(directory / f"{name}.jsonl")
+    ]
 
 
 def text(name, lines):

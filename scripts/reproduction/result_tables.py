@@ -5,9 +5,7 @@ No cell is filled that was not run.
 
 import statistics
 
-import environment  # noqa: F401
-
-import records
+from reproduction import records
 
 _NOT_RUN = "not run"
 _NO_NUMBER = "–"
@@ -209,9 +207,9 @@ def _pictures(groups):
     )
     rows = []
     for dataset in dict.fromkeys(
-        group.run.settings.dataset for group in groups
+        group.run.row.settings.dataset for group in groups
     ):
-        own = [g for g in groups if g.run.settings.dataset == dataset]
+        own = [g for g in groups if g.run.row.settings.dataset == dataset]
         lines = [line for group in own for line in group.lines]
         seeds = {line["seed"] for line in lines}
         for sparsity in own[0].run.row.sparsities:

@@ -51,7 +51,7 @@ class Row:
         recipe, period = settings.recipe, settings.validate_every
         if steps is not None and steps != recipe.steps:
             recipe = recipe.scaled_to(steps)
-            period = math.gcd(steps, period)
+            period = _period(steps, period)
         return dataclasses.replace(
             settings,
             seed=seed,
@@ -90,7 +90,7 @@ def settings(
         dataset=dataset,
         recipe=recipe,
         sparsity=sparsity,
-        validate_every=math.gcd(recipe.steps, period),
+        validate_every=_period(recipe.steps, period),
         **{"score_batch_size": recipe.batch_size, **more},
     )
 
@@ -103,6 +103,23 @@ def named(model, sparsity=0.0, *, suffix="", paper="", authors=None, **options):
         paper=paper,
         authors=authors,
     )
+
+
+def _period(steps, longest):
+    """Returns the spacing of validations, a divisor of the steps.
+
+    Raises:
+        ValueError: If it is so short that validating would take longer than
+            training.
+    """
+    period = math.gcd(steps, longest)
+    least = min(steps, longest) // 10
+    if period < least:
+        raise ValueError(
+            f"The number of steps must share a divisor of at least {least} with "
+            f"{longest}, the spacing of validations. Received: {steps}"
+        )
+    return period
 
 
 def _number(text):

@@ -7,17 +7,11 @@ import re
 import shutil
 import tempfile
 
-import environment  # noqa: F401
-
 from absl import logging
 
-import estimates
-import experiments
-import pool
-import progress
-import records
 import slices
 import worker
+from reproduction import estimates, experiments, pool, progress, records
 from snip_tf import data, tables
 
 

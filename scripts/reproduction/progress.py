@@ -1,7 +1,5 @@
 """What is said of runs while they go on: a bar, and a line when one ends."""
 
-import environment  # noqa: F401
-
 import tqdm
 
 

@@ -6,7 +6,7 @@
 import dataclasses
 
 import experiment
-from rows import Experiment, Row, named, settings
+from reproduction.rows import Experiment, Row, named, settings
 from snip_tf import training
 
 _MNIST = training.RECIPES["mnist"]

@@ -7,16 +7,12 @@ goes with a marker or a line style of its own, for print in grey.
 import io
 import itertools
 
-import environment  # noqa: F401
-
 import matplotlib
 import matplotlib.figure
 import matplotlib.ticker
 import numpy as np
 
-import pictures
-import records
-import result_tables
+from reproduction import pictures, records, result_tables
 
 TITLES = {
     "lenet_300_100": "LeNet-300-100",

@@ -5,11 +5,13 @@ import json
 import os
 import pathlib
 import queue
+import signal
 import subprocess
 import sys
 import threading
 
-_WORKER = pathlib.Path(__file__).with_name("worker.py")
+# Among the scripts: what it imports is found beside it.
+_WORKER = pathlib.Path(__file__).parents[1] / "worker.py"
 # TensorFlow keeps some 10 MB of each training: its traced functions.
 _JOBS_A_PROCESS = 25
 _LOG_TAIL = 2_000  # characters
@@ -104,13 +106,15 @@ class _Shared:
         with self._lock:
             self._stopped = True
             for process in self._running:
-                process.kill()
+                _kill(process)
 
 
 def _serve(shared, cores, backend, log):
     """Does jobs until there are no more, in a process that is kept."""
     if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, cores)  # of this thread, and of its children
+        # Of this thread, and of its children; cores may have been taken away.
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(0, cores)
     process, jobs = None, 0
     while True:
         try:
@@ -119,7 +123,13 @@ def _serve(shared, cores, backend, log):
             break
         if process is None or jobs % _JOBS_A_PROCESS == 0:
             shared.end(process)
-            process = _start(shared, len(cores), backend, log)
+            try:
+                process = _start(shared, len(cores), backend, log)
+            except OSError as error:  # no process, or no file for its log
+                process = None
+                lost = {"lost": f"its process did not start: {error}"}
+                shared.done.put((index, {**lost, "log": ""}))
+                continue
         if process is None:
             return
         jobs += 1
@@ -141,9 +151,18 @@ def _start(shared, cores, backend, log):
             stderr=file,
             text=True,
             env={**os.environ, **settings_for(cores, backend)},
-            # Ctrl-C is the business of who started it.
+            # Ctrl-C is the business of who started it. It leads a group.
             start_new_session=True,
         )
+
+
+def _kill(process):
+    """Kills a process, and what it has started."""
+    if hasattr(os, "killpg"):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    else:
+        process.kill()
 
 
 def settings_for(cores, backend):
@@ -175,5 +194,5 @@ def _ask(process, job):
                 return
     except (OSError, ValueError):
         pass  # it died, perhaps in the middle of a line
-    process.kill()
+    _kill(process)
     yield {"lost": f"its process ended with status {process.wait()}"}
