@@ -67,11 +67,20 @@ def test_a_table_has_mean_deviation_and_distance_to_the_paper():
         "test error": "2.10 ± 0.20",
         "at best validation": "3.10 ± 0.20",
         "paper": "1.6",
-        "difference": "+2.5",
+        "difference": "+0.50 (+2.5 sd)",
     }
     assert "**shortened" not in text
     assert "abc1234" in text
     assert "a processor" in text
+
+
+def test_a_mean_says_of_how_many_seeds_it_is():
+    only = "lenet_300_100-0.95"
+    *lines, last = lines_of("table_1", (1.9, 2.1, 2.3), only=only, seeds=3)
+    del last["test_error"]
+    text = report.text("table_1", [*lines, {**last, "error": "diverged"}])
+    assert cells_of(text)["lenet_300_100-0.95"]["seeds"] == "2 of 3"
+    assert "Failed: lenet_300_100-0.95-seed2 (60,000 iter" in text
 
 
 def test_what_was_not_run_says_so():
@@ -83,7 +92,7 @@ def test_what_was_not_run_says_so():
     assert cells.pop("paper") == "0.8"  # the paper's, not ours
     assert set(cells.values()) == {"not run"}
     alone = cells_of(text)["lenet_300_100-0"]
-    assert (alone["test error"], alone["difference"]) == ("2.00", "–")
+    assert (alone["test error"], alone["difference"]) == ("2.00", "+0.30")
 
 
 def test_other_methods_are_marked_as_quoted():
@@ -112,7 +121,7 @@ def test_schedules_are_rows_of_their_own_and_short_ones_say_so():
 
 
 def test_other_data_are_not_set_against_the_paper():
-    only = "lenet_5_caffe-0.98"
+    only = "lenet_5_caffe-0.98-seed"
     lines = lines_of(
         "table_1", (8.0, 9.0), only=only, seeds=2, dataset="mnist_5k"
     )
@@ -136,7 +145,7 @@ def test_table_3_prints_the_papers_deviations():
     lines = lines_of("table_3", (40.0, 50.0), only="gru_s-rn", seeds=2)
     cells = cells_of(report.text("table_3", lines))["gru_s-rn"]
     assert cells["paper"] == "47.61 ± 20.49"
-    assert cells["difference"] == "-0.4"  # (45 - 47.61) / 7.07
+    assert cells["difference"] == "-2.61 (-0.4 sd)"  # (45 - 47.61) / 7.07
 
 
 def test_figure_4_reports_how_well_labels_are_fitted():
@@ -197,6 +206,7 @@ def test_a_report_is_written_beside_its_lines(tmp_path, capsys):
         report.write("table_1", tmp_path)
     for line in lines_of("table_1", (2.0,), only="100-0-seed0"):
         records.append(tmp_path / "table_1.jsonl", line)
+    assert report.recorded(tmp_path) == ["table_1"]
     report.write("table_1", tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "comparison.md",
@@ -226,8 +236,8 @@ def test_the_comparison_counts_in_standard_deviations_of_ours(tmp_path):
         "2.50 ± 0.71",
         "60,000",
         "2",
-        "+1.1",
-        "+1.5",
+        "+0.80 (+1.1 sd)",
+        "+1.05 (+1.5 sd)",
     ]
     assert cells["table_2", "vgg_like-0.97"] == ["8.00", "–", *["not run"] * 5]
-    assert len(cells) == 6 + 24 + 16
+    assert len(cells) == 8 + 24 + 16

@@ -1,6 +1,5 @@
 import json
 import os
-import sys
 import time
 
 import pytest
@@ -115,4 +114,10 @@ def test_jobs_are_lines_of_json(tmp_path, monkeypatch):
     monkeypatch.setattr(pool, "_WORKER", script)
     job = {"text": "two\nlines", "number": 0.1}
     assert ends_of([job], tmp_path) == [{"result": json.loads(json.dumps(job))}]
-    assert sys.executable  # the workers' Python is this one
+
+
+def test_workers_that_cannot_start_lose_every_job(tmp_path):
+    ends = ends_of([{}, {}, {}], tmp_path / "not there")
+    assert len(ends) == 3
+    for end in ends:
+        assert "did not start: [Errno 2] No such file" in end["lost"]

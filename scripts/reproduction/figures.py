@@ -62,7 +62,7 @@ def _schedule(group):
     """Returns what groups of one curve have in common, in words."""
     run = group.run
     words = [run.schedule]
-    if run.settings.dataset != run.row.settings.dataset:
+    if not run.is_on_own_data:
         words.append(run.settings.dataset)
     if run.backend != "tensorflow":
         words.append(run.backend)
@@ -193,7 +193,7 @@ def _draw_errors(figure, groups):
                 label="ours, mean ± standard deviation over the seeds",
             )
         row = group.run.row
-        if row.paper:
+        if row.paper and group.run.is_on_own_data:
             _draw_error(
                 axes,
                 place + 0.12,

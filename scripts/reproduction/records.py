@@ -46,6 +46,11 @@ class Run:
         return self.row.name, self.settings, self.backend
 
     @property
+    def is_on_own_data(self):
+        """Whether it is on the data set that its row names."""
+        return self.settings.dataset == self.row.settings.dataset
+
+    @property
     def is_shortened(self):
         """Whether it trains for fewer iterations than the full recipe."""
         full = training.RECIPES[self.settings.dataset].steps
@@ -70,10 +75,12 @@ class Group:
     Attributes:
         run: One of them, with seed 0.
         lines: Their lines, by seed; none if it was not run.
+        failed: How many more were run and failed.
     """
 
     run: Run
     lines: tuple[dict, ...] = ()
+    failed: int = 0
 
     def values(self, name):
         """Returns one number of each line."""
@@ -236,24 +243,26 @@ def groups(experiment_name, lines):
     finished run is an empty group.
     """
     found = collections.defaultdict(list)
+    failed = collections.Counter()
     for run, line in by_run(experiment_name, lines).values():
-        if "error" not in line:
-            seedless = dataclasses.replace(
-                run, settings=dataclasses.replace(run.settings, seed=0)
-            )
+        seedless = dataclasses.replace(
+            run, settings=dataclasses.replace(run.settings, seed=0)
+        )
+        if "error" in line:
+            failed[seedless] += 1
+        else:
             found[seedless].append(line)
     result = []
     for row in experiments.EXPERIMENTS[experiment_name].rows:
         own = [run for run in found if run.row == row]
         own.sort(key=_order)
-        result += [
-            Group(run, tuple(sorted(found[run], key=lambda line: line["seed"])))
-            for run in own
-        ] or [Group(Run(row, row.at()))]
+        for run in own:
+            of_run = sorted(found[run], key=lambda line: line["seed"])
+            result.append(Group(run, tuple(of_run), failed[run]))
+        if not own:
+            result.append(Group(Run(row, row.at())))
     return result
 
 
 def _order(run):
-    settings = run.settings
-    is_foreign = settings.dataset != run.row.settings.dataset
-    return is_foreign, -settings.recipe.steps, run.backend
+    return not run.is_on_own_data, -run.settings.recipe.steps, run.backend

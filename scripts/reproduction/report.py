@@ -9,8 +9,8 @@ _ERRORS = (
     "says so are they those at the best validation."
 )
 _DIFFERENCES = (
-    "A difference is that of our mean to another error, in standard deviations "
-    "of ours; a single seed has none."
+    "A difference is our mean less another error, with several seeds also in "
+    "our standard deviations (sd)."
 )
 
 
@@ -23,7 +23,9 @@ def write(name, directory):
         name: A name of `experiments.EXPERIMENTS`.
         directory: The path of the directory they are in.
     """
-    import figures  # matplotlib, which nothing else here needs
+    from reproduction import (
+        figures,
+    )  # matplotlib, which nothing else here needs
 
     path = directory / f"{name}.jsonl"
     lines = records.read(path)
@@ -80,6 +82,8 @@ def text(name, lines):
         )
     parts.append(_surroundings(groups))
     parts.append(f"`python scripts/reproduce.py --experiment={name}`")
+    if any(group.run.settings != group.run.row.at() for group in groups):
+        parts[-1] += ", with the `--steps` or `--dataset` that the rows say"
     return "\n\n".join(parts) + "\n"
 
 
@@ -96,7 +100,7 @@ def comparison(directory):
     header, rows = result_tables.comparison(groups)
     parts = [
         "# The paper's errors, those of its authors' code, and ours",
-        f"{_ERRORS} {_DIFFERENCES}",
+        f"{_ERRORS} {_DIFFERENCES} {experiments.AUTHORS}",
         _markdown(header, rows),
         "\\* A **shortened schedule**.",
     ]

@@ -35,8 +35,8 @@ def comparison(groups):
         "ours",
         "iterations",
         "seeds",
-        "ours to paper",
-        "ours to authors' code",
+        "to the paper",
+        "to the authors' code",
     )
     rows = [
         (
@@ -61,7 +61,7 @@ def label(group):
     """Returns the name of a group, with what differs from its row."""
     run = group.run
     extras = []
-    if run.settings.dataset != run.row.settings.dataset:
+    if not run.is_on_own_data:
         extras.append(run.settings.dataset)
     if run.backend != "tensorflow":
         extras.append(run.backend)
@@ -244,7 +244,10 @@ def _iterations(group):
 
 
 def _seeds(group):
-    return str(len(group.lines)) if group.lines else _NOT_RUN
+    if not group.lines:
+        return _NOT_RUN
+    done = len(group.lines)
+    return f"{done} of {done + group.failed}" if group.failed else f"{done}"
 
 
 def _error(group, name="test_error"):
@@ -260,14 +263,15 @@ def _number(error):
 
 
 def _difference(group, other):
-    """Returns ours less another error, in standard deviations of ours."""
+    """Returns ours less another error, and that in our standard deviations."""
     if not group.lines:
         return _NOT_RUN
-    deviation = group.deviation("test_error")
-    is_papers = group.run.settings.dataset == group.run.row.settings.dataset
-    if other is None or not deviation or not is_papers:
+    if other is None or not group.run.is_on_own_data:
         return _NO_NUMBER
-    return f"{(group.mean('test_error') - other) / deviation:+.1f}"
+    difference = group.mean("test_error") - other
+    deviation = group.deviation("test_error")
+    in_deviations = f" ({difference / deviation:+.1f} sd)" if deviation else ""
+    return f"{difference:+.2f}{in_deviations}"
 
 
 _TABLES = {"table_2": _pairs, "figure_2": _pictures, "figure_4": _fits}

@@ -116,8 +116,8 @@ def _period(steps, longest):
     least = min(steps, longest) // 10
     if period < least:
         raise ValueError(
-            f"The number of steps must share a divisor of at least {least} with "
-            f"{longest}, the spacing of validations. Received: {steps}"
+            f"The number of steps must share a divisor of at least {least} "
+            f"with {longest}, the spacing of validations. Received: {steps}"
         )
     return period
 
