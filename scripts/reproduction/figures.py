@@ -60,13 +60,7 @@ def _ran(groups):
 
 def _schedule(group):
     """Returns what groups of one curve have in common, in words."""
-    run = group.run
-    words = [run.schedule]
-    if not run.is_on_own_data:
-        words.append(run.settings.dataset)
-    if run.backend != "tensorflow":
-        words.append(run.backend)
-    return ", ".join(words)
+    return ", ".join([group.run.schedule, *group.run.departures])
 
 
 def _schedules(groups):

@@ -3,7 +3,7 @@
 import tqdm
 
 
-class Progress:
+class Bar:
     """A bar of the time that runs take, where somebody looks on.
 
     Args:

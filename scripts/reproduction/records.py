@@ -51,6 +51,13 @@ class Run:
         return self.settings.dataset == self.row.settings.dataset
 
     @property
+    def departures(self):
+        """What it is on besides what its row says: data set and backend."""
+        backends = [] if self.backend == "tensorflow" else [self.backend]
+        data = [] if self.is_on_own_data else [self.settings.dataset]
+        return data + backends
+
+    @property
     def is_shortened(self):
         """Whether it trains for fewer iterations than the full recipe."""
         full = training.RECIPES[self.settings.dataset].steps

@@ -58,14 +58,9 @@ def comparison(groups):
 
 
 def label(group):
-    """Returns the name of a group, with what differs from its row."""
-    run = group.run
-    extras = []
-    if not run.is_on_own_data:
-        extras.append(run.settings.dataset)
-    if run.backend != "tensorflow":
-        extras.append(run.backend)
-    return " ".join([run.row.name, *(f"({extra})" for extra in extras)])
+    """Returns the name of a group, with how it departs from its row."""
+    departures = (f"({departure})" for departure in group.run.departures)
+    return " ".join([group.run.row.name, *departures])
 
 
 def _errors(groups):

@@ -181,7 +181,9 @@ class Campaign:
             for run, directory in zip(to_do, directories, strict=True)
         ]
         lost = {}
-        bar = progress.Progress([self._seconds(run) for run in to_do])
+        steps = [self._steps(run) for run in to_do]
+        seconds = [self._seconds(run) for run in to_do]
+        bar = progress.Bar(seconds)
         replies = pool.replies(
             jobs,
             workers=self.workers,
@@ -192,9 +194,8 @@ class Campaign:
             for index, message in replies:
                 run = to_do[index]
                 if "steps" in message:
-                    steps = run.settings.recipe.steps
-                    part = message["steps"] / (self.slice_steps or steps)
-                    bar.advance(index, part * self._seconds(run))
+                    part = message["steps"] / steps[index]
+                    bar.advance(index, part * seconds[index])
                     continue
                 if "lost" in message:
                     lost[run.name] = message["lost"]
@@ -232,9 +233,13 @@ class Campaign:
 
     def _seconds(self, run):
         """Returns about how long this time's part of a run takes."""
-        left = run.settings.recipe.steps - slices.steps_done(self._kept_in(run))
-        steps = min(left, self.slice_steps or left)
+        steps = self._steps(run)
         return estimates.run_seconds(run, self.measured, steps=steps)
+
+    def _steps(self, run):
+        """Returns how many steps this time's part of a run has."""
+        left = run.settings.recipe.steps - slices.steps_done(self._kept_in(run))
+        return min(left, self.slice_steps or left)
 
     def _kept_in(self, run):
         """Returns the directory of a run that is done in slices."""
