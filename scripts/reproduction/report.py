@@ -1,6 +1,6 @@
 """The report of an experiment, from its recorded lines alone."""
 
-from reproduction import experiments, records, result_tables
+from reproduction import estimates, experiments, records, result_tables
 from snip_tf import training
 
 _ERRORS = (
@@ -158,7 +158,7 @@ def _failed(name, lines):
 
 
 def _surroundings(groups):
-    """Returns the sentence on commits, versions and processors."""
+    """Returns how long the runs took, and on what."""
     lines = [line for group in groups for line in group.lines]
     if not lines:
         return "No run is finished."
@@ -166,18 +166,23 @@ def _surroundings(groups):
     def seen(values):
         return ", ".join(sorted({str(value) for value in values}))
 
-    versions = {
-        package: seen(line["versions"][package] for line in lines)
-        for package in ("tensorflow", "keras")
-    }
+    def seen_of(name):
+        return seen(line[name] for line in lines)
+
     taken = [line["taken_from"] for line in lines if "taken_from" in line]
     taken = f", {len(taken)} of them taken from {seen(taken)}," if taken else ""
+    seconds = sum(
+        line.get("train_seconds", 0) + line["prune_seconds"] for line in lines
+    )
+    packages = sorted({name for line in lines for name in line["versions"]})
+    versions = "; ".join(
+        f"{name} {seen(line['versions'].get(name, '-') for line in lines)}"
+        for name in packages
+    )
     return (
-        f"{len(lines)} runs{taken} at commit "
-        f"{seen(line['commit'] for line in lines)}"
-        f" on {seen(line['processor'] for line in lines)}, cores a run: "
-        f"{seen(line['cores'] for line in lines)}; TensorFlow "
-        f"{versions['tensorflow']}, Keras {versions['keras']}."
+        f"{len(lines)} runs{taken} of {estimates.clock(seconds)} in all, at "
+        f"commit {seen_of('commit')} on {seen_of('processor')}, cores a run: "
+        f"{seen_of('cores')}; {versions}."
     )
 
 
