@@ -77,7 +77,10 @@ _TABLE_1 = Experiment(
             ),
         )
     ),
-    note=f"{_LENETS_NOTE} The rows at-0.1 are pruned networks at that rate.",
+    note=(
+        f"{_LENETS_NOTE} The rows at-0.1 are pruned networks at that rate. "
+        f"{AUTHORS}"
+    ),
 )
 
 # Table 1: method, criterion, sparsity and error of LeNet-300-100, the same of

@@ -198,13 +198,24 @@ def _draw_errors(figure, groups):
                 markerfacecolor="none",
                 label="paper",
             )
+        if row.authors and group.run.is_on_own_data:
+            _draw_error(
+                axes,
+                place + 0.3,
+                row.authors,
+                None,
+                color=_GREEN,
+                marker="^",
+                markerfacecolor="none",
+                label="authors' code",
+            )
     axes.set_yticks(range(len(groups)), labels)
     axes.set_ylim(len(groups) - 0.5, -0.5)
     unit = f"; {schedules[0]}" if is_one else ""
     axes.set_xlabel(f"test error (%){unit}")
     axes.grid(alpha=0.3)
     _spread_out(axes)
-    _legend(figure, [axes], ncols=2)
+    _legend(figure, [axes], ncols=3)
 
 
 def _draw_error(axes, place, error, deviation, **style):

@@ -265,8 +265,11 @@ def _difference(group, other):
         return _NO_NUMBER
     difference = group.mean("test_error") - other
     deviation = group.deviation("test_error")
-    in_deviations = f" ({difference / deviation:+.1f} sd)" if deviation else ""
-    return f"{difference:+.2f}{in_deviations}"
+    in_deviations = ""
+    if deviation:
+        # What rounds to zero is not to be negative.
+        in_deviations = f" ({round(difference / deviation, 1) + 0.0:+.1f} sd)"
+    return f"{round(difference, 2) + 0.0:+.2f}{in_deviations}"
 
 
 _TABLES = {"table_2": _pairs, "figure_2": _pictures, "figure_4": _fits}
