@@ -90,6 +90,9 @@ def test_a_run_is_known_by_its_settings_not_its_place():
 def test_a_result_outdoes_a_failure():
     run = run_of("table_1", "lenet_5_caffe-0-seed0")
     failed = line("table_1", run, error="ValueError: no")
+    again = line("table_1", run, error="ValueError: never")
+    ((_, latest),) = records.by_run("table_1", [failed, again]).values()
+    assert latest == again
     done = line("table_1", run, test_error=1.0)
     for lines in ([failed, done], [done, failed]):
         ((_, latest),) = records.by_run("table_1", lines).values()

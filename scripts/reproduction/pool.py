@@ -135,7 +135,7 @@ def _serve(shared, cores, backend, log):
         jobs += 1
         for message in _ask(process, job):
             if "lost" in message:
-                message["log"] = log.read_text(errors="replace")[-_LOG_TAIL:]
+                message["log"] = _tail(log)
                 shared.end(process)
                 process = None
             shared.done.put((index, message))
@@ -154,6 +154,13 @@ def _start(shared, cores, backend, log):
             # Ctrl-C is the business of who started it. It leads a group.
             start_new_session=True,
         )
+
+
+def _tail(log):
+    """Returns the end of a log, if it is still there."""
+    with contextlib.suppress(OSError):
+        return log.read_text(errors="replace")[-_LOG_TAIL:]
+    return ""
 
 
 def _kill(process):

@@ -209,7 +209,8 @@ def by_run(experiment_name, lines):
         run = _run_of(known, line)
         if run is None:
             continue
-        if "error" not in line or "error" in found.get(run.key, line):
+        _, earlier = found.get(run.key, (run, line))
+        if "error" not in line or "error" in earlier:
             found[run.key] = run, line
     return found
 
