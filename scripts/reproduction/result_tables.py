@@ -64,7 +64,7 @@ def label(group):
 
 
 def _errors(groups):
-    """Returns header and rows: an error for each group."""
+    """Returns header and rows: an error for each group, the paper's if any."""
     header = (
         "run",
         "weights kept",
@@ -88,6 +88,8 @@ def _errors(groups):
         )
         for group in groups
     ]
+    if not any(group.run.row.paper for group in groups):
+        return header[:-2], [row[:-2] for row in rows]
     return header, rows
 
 
