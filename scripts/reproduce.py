@@ -108,8 +108,7 @@ def main():
     _check_flags(name)
     results = pathlib.Path(_RESULTS_DIR.value)
     if _DRAW_ONLY.value:
-        for recorded in [name] if name else report.recorded(results):
-            report.write(recorded, results)
+        report.write([name] if name else report.recorded(results), results)
         return
     campaign = _campaign(name, results)
     if _DRY_RUN.value:
@@ -122,7 +121,7 @@ def main():
         print("\nStopped. The same command goes on with what is missing.")
         sys.exit(_STOPPED)
     if campaign.path.exists():
-        report.write(name, results)
+        report.write([name], results)
     failed = campaign.failures() | lost
     if failed:
         print(f"{len(failed)} of {len(campaign.runs)} runs failed:")

@@ -205,11 +205,11 @@ def test_a_sheet_has_its_images_in_rows():
 
 def test_a_report_is_written_beside_its_lines(tmp_path, capsys):
     with pytest.raises(FileNotFoundError, match="no lines in .*table_1.jsonl"):
-        report.write("table_1", tmp_path)
+        report.write(["table_1"], tmp_path)
     for line in lines_of("table_1", (2.0,), only="100-0-seed0"):
         records.append(tmp_path / "table_1.jsonl", line)
     assert report.recorded(tmp_path) == ["table_1"]
-    report.write("table_1", tmp_path)
+    report.write(["table_1"], tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "comparison.md",
         "table_1.jsonl",

@@ -51,7 +51,7 @@ def test_each_experiment_runs_and_is_drawn(name, only, tmp_path):
     (group,) = (g for g in records.groups(name, records.read(path)) if g.lines)
     assert group.run == run
     assert str(tmp_path) not in path.read_text()
-    report.write(name, tmp_path)
+    report.write([name], tmp_path)
     assert (tmp_path / f"{name}.png").stat().st_size > 10_000
     if not run.row.sparsities:
         sparsity = run.settings.sparsity

@@ -127,8 +127,8 @@ def _serve(shared, cores, backend, log):
                 process = _start(shared, len(cores), backend, log)
             except OSError as error:  # no process, or no file for its log
                 process = None
-                lost = {"lost": f"its process did not start: {error}"}
-                shared.done.put((index, {**lost, "log": ""}))
+                lost = f"its process did not start: {error}"
+                shared.done.put((index, {"lost": lost, "log": ""}))
                 continue
         if process is None:
             return

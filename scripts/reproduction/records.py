@@ -182,13 +182,13 @@ def of_others(experiment_name, lines):
     }
 
 
-def taken_over(experiment_name, run, line):
-    """Returns the line of a run that another experiment made.
+def can_be_taken_over(run, line):
+    """Returns whether a line has the pictures that a run is to have, if any."""
+    return "mean_image" in line or not run.row.pictures
 
-    None if the line lacks the pictures that the run is to have.
-    """
-    if run.row.pictures and "mean_image" not in line:
-        return None
+
+def taken_over(experiment_name, run, line):
+    """Returns the line of a run that another experiment made."""
     return {
         **line,
         "experiment": experiment_name,

@@ -14,32 +14,36 @@ _DIFFERENCES = (
 )
 
 
-def write(name, directory):
-    """Makes NAME.png and NAME.md from NAME.jsonl, and comparison.md anew.
+def write(names, directory):
+    """Makes NAME.png and NAME.md from each NAME.jsonl, then comparison.md.
 
     Each is written whole or not at all.
 
     Args:
-        name: A name of `experiments.EXPERIMENTS`.
+        names: Names of `experiments.EXPERIMENTS`.
         directory: The path of the directory they are in.
     """
-    from reproduction import (
-        figures,
-    )  # matplotlib, which nothing else here needs
+    # Needs matplotlib, which nothing else here does.
+    from reproduction import figures
 
-    path = directory / f"{name}.jsonl"
-    lines = records.read(path)
-    if not lines:
-        raise FileNotFoundError(f"There is nothing to draw: no lines in {path}")
-    for written, content in (
-        (f"{name}.png", figures.picture(name, lines)),
-        (f"{name}.md", text(name, lines).encode("utf-8")),
-        ("comparison.md", comparison(directory).encode("utf-8")),
-    ):
-        beside = path.with_suffix(".part")
-        beside.write_bytes(content)
-        beside.replace(directory / written)
-        print(f"Wrote {directory / written}")
+    for name in names:
+        path = directory / f"{name}.jsonl"
+        lines = records.read(path)
+        if not lines:
+            raise FileNotFoundError(
+                f"There is nothing to draw: no lines in {path}"
+            )
+        _replace(path.with_suffix(".png"), figures.picture(name, lines))
+        _replace(path.with_suffix(".md"), text(name, lines).encode("utf-8"))
+    path = directory / "comparison.md"
+    _replace(path, comparison(directory).encode("utf-8"))
+
+
+def _replace(path, content):
+    beside = path.with_suffix(".part")
+    beside.write_bytes(content)
+    beside.replace(path)
+    print(f"Wrote {path}")
 
 
 def recorded(directory):

@@ -267,11 +267,14 @@ def _difference(group, other):
         return _NO_NUMBER
     difference = group.mean("test_error") - other
     deviation = group.deviation("test_error")
-    in_deviations = ""
-    if deviation:
-        # What rounds to zero is not to be negative.
-        in_deviations = f" ({round(difference / deviation, 1) + 0.0:+.1f} sd)"
-    return f"{round(difference, 2) + 0.0:+.2f}{in_deviations}"
+    if not deviation:
+        return _signed(difference, 2)
+    return f"{_signed(difference, 2)} ({_signed(difference / deviation, 1)} sd)"
+
+
+def _signed(number, digits):
+    """Returns a number with its sign; what rounds to zero is not negative."""
+    return f"{round(number, digits) + 0.0:+.{digits}f}"
 
 
 _TABLES = {"table_2": _pairs, "figure_2": _pictures, "figure_4": _fits}

@@ -159,8 +159,10 @@ class Campaign:
             nothing is recorded, so that they are done the next time.
         """
         to_do = self.missing()
-        for line in self._taken_over():
-            records.append(self.path, line)
+        own = records.read(self.path)
+        for _, line in self._found().values():
+            if line not in own:
+                records.append(self.path, line)
         if not to_do:
             return {}
         # Missing data are one error now, and are downloaded once.
@@ -217,19 +219,17 @@ class Campaign:
             shutil.rmtree(directory)
 
     def _found(self):
-        lines = [*records.read(self.path), *self._taken_over()]
-        return records.by_run(self.name, lines)
-
-    def _taken_over(self):
-        """Returns the lines of runs that others made and this one lacks."""
-        own = records.by_run(self.name, records.read(self.path))
-        lines = []
-        for run in self.runs:
-            line = self.others.get((run.settings, run.backend))
-            recorded = run.key in own and "error" not in own[run.key][1]
-            if line and not recorded:
-                lines.append(records.taken_over(self.name, run, line))
-        return [line for line in lines if line]
+        """Returns the line of each run; its own comes before that of others."""
+        made = [
+            (run, self.others.get((run.settings, run.backend)))
+            for run in self.runs
+        ]
+        lines = [
+            records.taken_over(self.name, run, line)
+            for run, line in made
+            if line and records.can_be_taken_over(run, line)
+        ]
+        return records.by_run(self.name, lines + records.read(self.path))
 
     def _seconds(self, run):
         """Returns about how long this time's part of a run takes."""
