@@ -10,6 +10,7 @@ import environment  # noqa: F401
 
 import keras
 
+import checkpoints
 import fitting
 import run_directory
 import snip_tf
@@ -198,12 +199,13 @@ def criterion_options(settings):
 def run(settings, path, *, overwrite=False, model=None):
     """Runs it all and writes the run directory.
 
-    Nothing is written before the data are loaded and the network is pruned.
+    Nothing is written before the data are loaded and the network is pruned. A
+    run that was stopped goes on from its last checkpoint.
 
     Args:
         settings: The `Settings`.
         path: The run directory.
-        overwrite: Whether a finished run there may be replaced.
+        overwrite: Whether another run there may be replaced.
         model: A network to train as it is; by default one is built and pruned.
 
     Returns:
@@ -211,20 +213,28 @@ def run(settings, path, *, overwrite=False, model=None):
         errors and seconds.
     """
     surroundings = run_directory.surroundings()
-    run_directory.check(path, overwrite=overwrite)
+    # Refused now, not after minutes of loading and scoring.
+    resume = checkpoints.fits(path, fitting.identity_of(settings))
+    run_directory.check(path, overwrite=overwrite, resume=resume)
     data = load_data(settings)
     results = {}
     if model is None:
         model, results["prune_seconds"] = build_and_prune(settings, data)
     check_fits(model, data)
     print(snip_tf.summary(model), flush=True)
-    directory = run_directory.create(
-        path, dataclasses.asdict(settings), overwrite=overwrite
-    )
-    results |= fitting.train_and_evaluate(
-        settings, model, data, directory, callbacks=fitting.logs(directory)
-    )
-    return _finish(settings, directory, model, results, surroundings)
+    with run_directory.held(path):
+        directory = run_directory.create(
+            path,
+            dataclasses.asdict(settings),
+            overwrite=overwrite,
+            resume=checkpoints.fits(path, fitting.identity_of(settings, model)),
+        )
+        results |= fitting.train_and_evaluate(
+            settings, model, data, directory, callbacks=fitting.logs(directory)
+        )
+        result = _finish(settings, directory, model, results, surroundings)
+        checkpoints.remove(directory)
+    return result
 
 
 def prune_only(settings, path, *, overwrite=False):

@@ -1,42 +1,49 @@
 """Training a network and evaluating it: what a run does once it is pruned."""
 
+import dataclasses
+import hashlib
 import importlib.util
+import json
 import sys
-import time
 
 import environment  # noqa: F401
 
 import keras
+import numpy as np
 
+import checkpoints
 import run_directory
-import slices
 from snip_tf import data as data_module
 from snip_tf import training
 
 
-def train_and_evaluate(
-    settings, model, data, directory, *, slice_steps=None, callbacks=()
-):
+def train_and_evaluate(settings, model, data, directory, *, callbacks=()):
     """Trains a network, evaluates it, and saves it in a directory.
+
+    Every few minutes the state is saved there. A run that was stopped goes on
+    from that, exactly as if it had not been; that of another run is removed.
 
     Args:
         settings: The `experiment.Settings`.
         model: The network, pruned or not.
         data: What `experiment.load_data` returned.
-        directory: The directory of the run. If a slice of this run ended
-            there, training goes on from it.
-        slice_steps: The most steps to train now; None for all that are left.
+        directory: The directory of the run.
         callbacks: More Keras callbacks.
 
     Returns:
         The results: errors in percent on the test set after the last step and
-        at the best validation, losses, seconds. None if steps are left.
+        at the best validation, losses, seconds.
+
+    Raises:
+        ValueError: If the training diverged.
     """
-    steps, period = settings.recipe.steps, settings.validate_every
+    identity = identity_of(settings, model)
+    if not checkpoints.fits(directory, identity):
+        checkpoints.remove(directory)
     training.compile_model(
         model,
         settings.recipe,
-        steps_per_execution=_steps_at_once(period),
+        steps_per_execution=_steps_at_once(settings.validate_every),
         # The loss without its L2.
         metrics=[
             keras.metrics.SparseCategoricalCrossentropy(
@@ -44,21 +51,47 @@ def train_and_evaluate(
             )
         ],
     )
-    progress = slices.restore(model, directory, settings)
-    stop = slices.end(progress.step, steps, period, slice_steps)
+    before = checkpoints.restore(model, directory)
+    if before.step:
+        print(f"Going on after {before.step:,} steps", flush=True)
+    states = checkpoints.Checkpoints(directory, settings, identity, before)
     callbacks = [
         keras.callbacks.TerminateOnNaN(),
-        _keep_best(directory / slices.BEST, progress),
+        _keep_best(directory / checkpoints.BEST, before),
+        states,
         *callbacks,
     ]
-    start = time.perf_counter()
-    history = _fit(settings, model, data, progress.step, stop, callbacks)
-    seconds = time.perf_counter() - start
-    progress = progress.after(stop, seconds, history)
-    if stop < steps:
-        slices.save(model, directory, settings, progress)
-        return None
-    return _evaluate(settings, model, data, directory, progress)
+    _fit(settings, model, data, before.step, callbacks)
+    if model.stop_training:
+        checkpoints.remove(directory)  # it would only diverge again
+        raise ValueError(
+            "The loss must be finite: the training diverged before step "
+            f"{states.progress.step:,}"
+        )
+    return _evaluate(settings, model, data, directory, states.progress)
+
+
+def identity_of(settings, model=None):
+    """Returns what tells a run from others, as JSON values.
+
+    Args:
+        settings: The `experiment.Settings`.
+        model: Its network before the first step, if there is one yet.
+    """
+    settings = dataclasses.asdict(settings)
+    settings.pop("data_dir")
+    surroundings = run_directory.surroundings()
+    identity = {
+        "settings": json.loads(json.dumps(settings)),
+        "backend": keras.backend.backend(),
+        **{key: surroundings[key] for key in ("versions", "commit")},
+    }
+    if model is not None:
+        start = hashlib.sha256()
+        for weight in model.weights:
+            start.update(np.ascontiguousarray(weight))
+        identity["start"] = start.hexdigest()
+    return identity
 
 
 def logs(directory):
@@ -70,8 +103,8 @@ def logs(directory):
     return []
 
 
-def _fit(settings, model, data, start, stop, callbacks):
-    """Trains from one step to another, returns what Keras recorded."""
+def _fit(settings, model, data, start, callbacks):
+    """Trains from a step to the last."""
     train_on = data
     if settings.random_labels:
         train_on = data_module.with_shuffled_labels(data, seed=settings.seed)
@@ -80,21 +113,20 @@ def _fit(settings, model, data, start, stop, callbacks):
         batch_size=settings.recipe.batch_size,
         seed=settings.seed,
         start=start,
-        stop=stop,
+        stop=settings.recipe.steps,
         augment=settings.dataset.startswith("cifar"),
     )
-    return training.fit(
+    training.fit(
         model,
         batches,
         settings.recipe,
         validate_every=settings.validate_every,
         validation=data_module.evaluation_batches(data, "validation"),
         start=start,
-        stop=stop,
         callbacks=callbacks,
         # A bar where somebody looks on, one line a period elsewhere.
         verbose=1 if sys.stdout.isatty() else 2,
-    ).history
+    )
 
 
 def _evaluate(settings, model, data, directory, progress):
@@ -102,7 +134,7 @@ def _evaluate(settings, model, data, directory, progress):
     test = data_module.evaluation_batches(data, "test")
     last_error = training.error_of(model, test)
     run_directory.save_model(model, directory / "model.keras")
-    best = directory / slices.BEST
+    best = directory / checkpoints.BEST
     model.load_weights(best)
     best_error = training.error_of(model, test)
     best.unlink()

@@ -6,6 +6,8 @@ import environment  # noqa: F401
 
 from absl import app, flags, logging
 
+_STOPPED = 130  # what shells report of a program that Ctrl-C ended
+
 
 def run(main):
     """Runs a script: bad input ends it with one line and exit status 1.
@@ -23,6 +25,9 @@ def run(main):
         except (ValueError, OSError, ImportError) as error:
             logging.debug("Where it was refused:", exc_info=True)
             sys.exit(f"error: {error}")
+        except KeyboardInterrupt:
+            print("Stopped.")
+            sys.exit(_STOPPED)
 
     app.run(reporting)
 

@@ -3,8 +3,8 @@
     python scripts/reproduce.py --experiment=figure_1
 
 Each run is a line of results/NAME.jsonl; started again, only what is missing
-is run, and what another experiment has run is taken over. From the lines alone
-come results/NAME.png and results/NAME.md.
+is run, from its last checkpoint on, and what another experiment has run is
+taken over. From the lines alone come results/NAME.png and results/NAME.md.
 """
 
 import importlib.util
@@ -26,7 +26,7 @@ _RESULTS_DIR = flags.DEFINE_string(
     "results_dir", "results", "Where the lines, the table and the picture are."
 )
 _RUNS_DIR = flags.DEFINE_string(
-    "runs_dir", "runs", "Where runs are kept between their slices."
+    "runs_dir", "runs", "Where runs are kept until they are done."
 )
 _DATA_DIR = flags.DEFINE_string(
     "data_dir",
@@ -63,12 +63,6 @@ _BACKEND = flags.DEFINE_enum(
     "The Keras backend to train on. Networks are built and pruned under "
     "TensorFlow in any case.",
 )
-_SLICE_STEPS = flags.DEFINE_integer(
-    "slice_steps",
-    None,
-    "The most steps of each run to train now; the next time it goes on.",
-    lower_bound=1,
-)
 _WORKERS = flags.DEFINE_integer(
     "workers",
     None,
@@ -87,7 +81,7 @@ _DRAW_ONLY = flags.DEFINE_bool(
     "Run nothing, draw what is recorded: of all experiments, or of one.",
 )
 
-_TRAINING = ("backend", "slice_steps", "steps")
+_TRAINING = ("backend", "steps")
 _RUNNING = (
     *_TRAINING,
     "data_dir",
@@ -99,7 +93,6 @@ _RUNNING = (
     "seeds",
     "workers",
 )
-_STOPPED = 130  # what shells report of a program that Ctrl-C ended
 
 
 def main():
@@ -118,8 +111,8 @@ def main():
     try:
         lost = campaign.execute()
     except KeyboardInterrupt:
-        print("\nStopped. The same command goes on with what is missing.")
-        sys.exit(_STOPPED)
+        print("\nThe same command goes on with what is missing.")
+        raise
     if campaign.path.exists():
         report.write([name], results)
     failed = campaign.failures() | lost
@@ -175,7 +168,6 @@ def _campaign(name, results):
         path=results / f"{name}.jsonl",
         runs_dir=pathlib.Path(_RUNS_DIR.value),
         data_dir=_DATA_DIR.value,
-        slice_steps=_SLICE_STEPS.value,
         retry_failed=_RETRY_FAILED.value,
         workers=_WORKERS.value or len(pool.usable_cores()),
         measured=estimates.step_seconds(lines),

@@ -1,12 +1,14 @@
 """A directory per run: what was asked for, what came out, the model.
 
 config.json   all settings, written when the run starts
+checkpoint/   the state of a run that is not done
 model.keras   the network, written when it is done
 result.json   settings, versions, errors, seconds; written last, so that a
               directory that has it holds a finished run
 logs/         TensorBoard
 """
 
+import contextlib
 import functools
 import importlib.metadata
 import json
@@ -16,13 +18,20 @@ import platform
 import shutil
 import subprocess
 
+import checkpoints
+
+try:
+    import fcntl
+except ImportError:  # not a Unix
+    fcntl = None
+
 # What tells config.json of a run from other programs' files of that name.
 _MARK, _FORMAT = "snip_tf_run", 1
+_DIRECTORIES = {checkpoints.DIRECTORY, "logs"}
 _FILES = {
-    "best.weights.h5",
+    checkpoints.BEST,
     "config.json",
     "config.json.part",
-    "logs",
     "model.keras",
     "part-model.keras",
     "result.json",
@@ -32,19 +41,21 @@ _CODE = ("snip_tf", "models", "scripts")
 _PACKAGES = ("tensorflow", "keras", "numpy", "snip_tf")
 
 
-def check(path, *, overwrite=False):
+def check(path, *, overwrite=False, resume=False):
     """Refuses a directory that a run must not write to; changes nothing.
 
     Args:
         path: The directory.
-        overwrite: Whether a finished run may be replaced.
+        overwrite: Whether another run may be replaced.
+        resume: Whether the run that was stopped there is to go on.
 
     Raises:
-        FileExistsError: If it holds a finished run or anything that is no run.
+        FileExistsError: If it holds a finished run, another one that was
+            stopped, or anything that is no run.
     """
     path = pathlib.Path(path)
     names = {entry.name for entry in path.iterdir()} if path.is_dir() else set()
-    if names and not (names <= _FILES and _is_run(path)):
+    if names and not (names <= _FILES | _DIRECTORIES and _is_run(path)):
         raise FileExistsError(
             "The run directory must be new, empty or hold an earlier run and "
             f"nothing else. Received: {path}"
@@ -54,17 +65,24 @@ def check(path, *, overwrite=False):
             f"{path} already holds a finished run: choose another --run_dir, "
             "or pass --overwrite to replace it"
         )
+    if checkpoints.steps_done(path) and not (overwrite or resume):
+        raise FileExistsError(
+            f"{path} holds another run, which was stopped: one of other "
+            "settings or by other code. Choose another --run_dir, or pass "
+            "--overwrite to replace it"
+        )
 
 
-def create(path, settings, *, overwrite=False):
+def create(path, settings, *, overwrite=False, resume=False):
     """Makes a run directory that holds the settings and nothing else.
 
-    What an earlier run left there is removed.
+    What an earlier run left there is removed, unless it can go on.
 
     Args:
         path: The directory; its parents are made too.
         settings: What config.json is to hold, as JSON values.
         overwrite: See `check`.
+        resume: See `check`.
 
     Returns:
         The path of the directory.
@@ -74,19 +92,58 @@ def create(path, settings, *, overwrite=False):
         OSError: If it cannot be written.
     """
     path = pathlib.Path(path)
-    check(path, overwrite=overwrite)
-    try:
+    check(path, overwrite=overwrite, resume=resume)
+    if resume and not (path / "result.json").exists():
+        return path
+    with _writing(path):
         path.mkdir(parents=True, exist_ok=True)
-        # The result first: without it no directory is taken as finished.
-        for name in sorted(_FILES - {"logs"}, reverse=True):
+        # The result first: without it no directory is taken as finished. The
+        # settings never: without them it is none of a run.
+        for name in sorted(_FILES - {"config.json"}, reverse=True):
             (path / name).unlink(missing_ok=True)
+        checkpoints.remove(path)
         shutil.rmtree(path / "logs", ignore_errors=True)
         write_json(path / "config.json", {_MARK: _FORMAT, **settings})
+    return path
+
+
+@contextlib.contextmanager
+def _writing(path):
+    try:
+        yield
     except OSError as error:
         raise type(error)(
             f"The run directory must be writable. Received: {path} ({error})"
         ) from error
-    return path
+
+
+@contextlib.contextmanager
+def held(path):
+    """Makes a directory and holds it for this process.
+
+    Raises:
+        BlockingIOError: If another process holds it.
+        OSError: If it cannot be made.
+    """
+    path = pathlib.Path(path)
+    with _writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BlockingIOError(
+                "Runs side by side must have directories of their own "
+                "(--run_dir, --runs_dir). Received: "
+                f"{path}, in use by another process"
+            ) from error
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def read_settings(path):

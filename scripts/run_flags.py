@@ -61,7 +61,10 @@ _RUN_DIR = flags.DEFINE_string(
     "run_dir", None, "Directory of the run; by default one under runs/."
 )
 _OVERWRITE = flags.DEFINE_bool(
-    "overwrite", False, "Replace a finished run in the run directory."
+    "overwrite",
+    False,
+    "Replace a finished run in the run directory, or another one that was "
+    "stopped. The same goes on.",
 )
 
 # The recipe; what is not given comes from the data set's.

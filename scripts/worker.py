@@ -32,14 +32,13 @@ _PRUNED = "pruned.keras"
 _LONGEST_ERROR = 500  # characters; TensorFlow's can be pages
 
 
-def job_of(run, directory, *, data_dir=None, slice_steps=None):
+def job_of(run, directory, *, data_dir=None):
     """Returns the job of a run, as JSON values.
 
     Args:
         run: A `records.Run`.
         directory: Where its files go; need not exist.
         data_dir: A TFDS data directory.
-        slice_steps: The most steps to train now; None for all that are left.
     """
     settings = dataclasses.replace(run.settings, data_dir=data_dir)
     return {
@@ -47,7 +46,6 @@ def job_of(run, directory, *, data_dir=None, slice_steps=None):
         "sparsities": run.row.sparsities,
         "pictures": run.row.pictures,
         "directory": str(directory),
-        "slice_steps": slice_steps,
     }
 
 
@@ -59,8 +57,7 @@ def result_of(job, callbacks=()):
         callbacks: Keras callbacks to train with.
 
     Returns:
-        What belongs into the line of the run besides its settings; None if
-        only a slice of it is done.
+        What belongs into the line of the run besides its settings.
     """
     keras.backend.clear_session()
     gc.collect()  # the network of the job before
@@ -70,7 +67,7 @@ def result_of(job, callbacks=()):
         result = _scored(settings, data, job["sparsities"])
     else:
         result = _trained(job, settings, data, callbacks)
-    return result and {**result, **_surroundings()}
+    return {**result, **_surroundings()}
 
 
 @functools.lru_cache(maxsize=1)
@@ -111,15 +108,9 @@ def _trained(job, settings, data, callbacks):
         pictures = {f"{settings.sparsity:g}": _kept_per_pixel(masks)}
         result["kept_per_pixel"] = pictures
         result["mean_image"] = _mean_image(settings, data)
-    trained = fitting.train_and_evaluate(
-        settings,
-        model,
-        data,
-        directory,
-        slice_steps=job["slice_steps"],
-        callbacks=callbacks,
+    return result | fitting.train_and_evaluate(
+        settings, model, data, directory, callbacks=callbacks
     )
-    return trained and result | trained
 
 
 def _network(job, settings, data, directory):

@@ -124,37 +124,35 @@ def fit(
     validate_every,
     validation,
     start=0,
-    stop=None,
     **options,
 ):
     """Trains for `recipe.steps` in periods, each ending with a validation.
 
     Args:
         model: A compiled model.
-        batches: An endless iterable of batches, or one of `stop - start`.
+        batches: An endless iterable of batches, or one of
+            `recipe.steps - start`.
         recipe: The `Recipe` it was compiled with.
         validate_every: The length of a period in steps; must divide
-            `recipe.steps`, `start` and `stop`.
+            `recipe.steps` and `start`.
         validation: The batches to evaluate after each period.
         start: The steps that the model and its optimizer have behind them.
-        stop: The step to stop before; by default `recipe.steps`.
         **options: Passed to `model.fit`: `callbacks`, `verbose`.
 
     Returns:
         The Keras `History`; one of its epochs is one period.
     """
-    stop = recipe.steps if stop is None else stop
-    if any(step % validate_every for step in (recipe.steps, start, stop)):
+    if recipe.steps % validate_every or start % validate_every:
         raise ValueError(
             "`validate_every` must divide the number of steps. Received: "
             f"validate_every={validate_every}, steps={recipe.steps}, "
-            f"start={start}, stop={stop}"
+            f"start={start}"
         )
     return model.fit(
         batches,
         steps_per_epoch=validate_every,
         initial_epoch=start // validate_every,
-        epochs=stop // validate_every,
+        epochs=recipe.steps // validate_every,
         validation_data=validation,
         shuffle=False,
         **options,

@@ -12,6 +12,7 @@ import time
 import pytest
 from conftest import run_script
 
+import checkpoints
 import worker
 from reproduction import estimates, experiments, pool, records, report, runner
 
@@ -22,7 +23,11 @@ _MEASURED = ("test_error", "train_loss", "train_cross_entropies")
 
 def campaign(name, path, runs, **options):
     return runner.Campaign(
-        name, runs, path=path / f"{name}.jsonl", runs_dir=path, **options
+        name,
+        runs,
+        path=path / f"{name}.jsonl",
+        runs_dir=path / "runs",
+        **options,
     )
 
 
@@ -72,33 +77,72 @@ def test_each_experiment_runs_and_is_drawn(name, only, tmp_path):
         assert done["mean_image"][0] == 0  # the corner of every digit is black
 
 
-def test_runs_are_exact_whatever_came_before_and_however_they_are_cut(
+_DYING = """
+import json, os, sys
+
+os.sched_setaffinity(0, json.loads(sys.argv[2]))
+
+import keras
+
+import checkpoints
+import worker
+
+checkpoints.SECONDS = 0
+
+def save_no_more_then_die(epoch, logs):
+    checkpoints.SECONDS = 1e9
+    if epoch == 1:
+        os._exit(9)
+
+dying = keras.callbacks.LambdaCallback(on_epoch_end=save_no_more_then_die)
+worker.result_of(json.loads(sys.argv[1]), [dying])
+"""
+
+
+def die_in(job, *, backend="tensorflow", cores):
+    """Does a job in a process that dies: it saves one period, and loses one."""
+    process = subprocess.run(
+        [sys.executable, "-c", _DYING] + [json.dumps(job), json.dumps(cores)],
+        env={
+            **os.environ,
+            "KERAS_BACKEND": backend,
+            "PYTHONPATH": os.pathsep.join(sys.path),
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 9, process.stderr
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "sched_setaffinity"), reason="needs to pin processes"
+)
+def test_runs_are_exact_whatever_came_before_and_where_they_died(
     tmp_path, monkeypatch
 ):
-    """Three slices in two processes against one whole run, to the bit."""
+    """A run that died and went on against one whole run, to the bit."""
     one_core = pool.usable_cores()[:1]
     monkeypatch.setattr(pool, "usable_cores", lambda: one_core)
     options = {"workers": 1, "backend": "tensorflow", "directory": tmp_path}
     (run,) = runner.plan("table_1", only="300_100-0.95", **_SMALL)
     (other,) = runner.plan("figure_4", only="dense-random-seed", **_SMALL)
 
-    def job(run, name, slice_steps=None):
-        return worker.job_of(run, tmp_path / name, slice_steps=slice_steps)
+    def job(run, name):
+        return worker.job_of(run, tmp_path / name)
 
     def results(*jobs):
         messages = [message for _, message in pool.replies(jobs, **options)]
         return [m["result"] for m in messages if "steps" not in m]
 
-    whole, first = results(job(run, "whole"), job(run, "cut", 10))
-    assert first is None
-    second, _, third, again = results(
-        job(run, "cut", 10),
+    die_in(job(run, "cut"), cores=one_core)
+    assert checkpoints.steps_done(tmp_path / "cut") == 10
+    whole, _, cut, again = results(
+        job(run, "whole"),
         job(other, "other"),
-        job(run, "cut", 10),
+        job(run, "cut"),
         job(run, "again"),
     )
-    assert second is None
-    for repeated in (third, again):
+    for repeated in (cut, again):
         for name in (*_MEASURED, "test_error_at_best_validation", "kept"):
             assert repeated[name] == whole[name], name
 
@@ -154,9 +198,13 @@ def test_what_another_experiment_has_made_is_taken_over(tmp_path):
     these = campaign("table_1", tmp_path, runs, others=others)
     assert these.missing() == []
     assert not these.path.exists()  # to look changes nothing
+    name = "lenet_5_caffe-0-mnist-10000-tensorflow-seed0"
+    left_over = tmp_path / "runs" / "table_1" / name
+    left_over.mkdir(parents=True)  # by one killed after its line was written
     for _ in range(2):
         assert these.execute() == {}
         (line,) = records.read(these.path)
+    assert not left_over.exists()
     assert line["taken_from"] == "figure_1"
     assert records.by_run("table_1", [line]) == {runs[0].key: (runs[0], line)}
 
@@ -178,12 +226,9 @@ def test_the_listing_tells_states_schedules_and_time(tmp_path):
     these = campaign("table_1", tmp_path, runs, measured=measured, workers=2)
     line = records.line_of("table_1", runs[0], {"test_error": 1.0})
     records.append(these.path, line)
-    slices = (
-        tmp_path
-        / "table_1"
-        / ("lenet_300_100-0.95-mnist-1000-tensorflow-seed0")
-    )
-    (slices / "slice-000000250").mkdir(parents=True)
+    name = "lenet_300_100-0.95-mnist-1000-tensorflow-seed0"
+    directory = tmp_path / "runs" / "table_1" / name
+    (directory / checkpoints.DIRECTORY / "000000250").mkdir(parents=True)
     _, dense, half, new, total = these.listing().splitlines()
     assert "done" in dense
     # 6 fixed seconds and 0.1 for each of the 750 and 1,000 steps left.
@@ -192,10 +237,17 @@ def test_the_listing_tells_states_schedules_and_time(tmp_path):
     assert total == "2 of 3 runs to do, about 1:34 min with 2 workers"
 
 
-def test_a_slice_too_short_is_refused_before_any_run(tmp_path):
-    runs = runner.plan("table_1", steps=1_000)
-    with pytest.raises(ValueError, match="here 1000 steps.*slice_steps=999"):
-        campaign("table_1", tmp_path, runs, slice_steps=999)
+def test_an_experiment_is_run_by_one_process_at_a_time(tmp_path):
+    fcntl = pytest.importorskip("fcntl")
+    these = campaign("table_1", tmp_path, runner.plan("table_1", **_SMALL))
+    directory = tmp_path / "runs" / "table_1"
+    directory.mkdir(parents=True)
+    descriptor = os.open(directory, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with pytest.raises(BlockingIOError, match="side by side.*/table_1, in use"):
+        these.execute()
+    os.close(descriptor)
+    assert not these.path.exists()
 
 
 def test_time_is_estimated_from_recorded_runs_first():
@@ -298,7 +350,28 @@ def test_a_killed_runner_leaves_whole_lines_and_the_next_one_ends(tmp_path):
     assert path.with_suffix(".png").exists()
     written = path.with_suffix(".md").read_text()
     assert "Failed: scored-on-10000-seed0 (30 iterations)" in written
-    assert [entry.name for entry in place.iterdir()] == ["results"]
+    assert {entry.name for entry in place.iterdir()} == {"results", "runs"}
+    assert not list((place / "runs" / "figure_3").iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="needs /proc")
+def test_a_stopped_runner_stops_its_workers_and_says_how_to_go_on(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, _SCRIPT]
+        + ["--experiment=table_1", "--dataset=mnist_5k", "--only=300_100-0-"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    wait_for(lambda: children_of(process.pid))
+    workers = children_of(process.pid)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate()
+    assert process.returncode == 130
+    assert "The same command goes on with what is missing.\nStopped." in output
+    assert all(is_gone(pid) for pid in workers)
 
 
 @pytest.mark.parametrize(
@@ -337,12 +410,29 @@ def test_a_network_pruned_under_tensorflow_trains_under_jax(tmp_path):
         "--only=lstm_s-0.95",
         "--results_dir=.",
     )
-    for more in (["--backend=jax", "--slice_steps=20"], ["--backend=jax"], []):
+    (run,) = runner.plan("table_2", only="lstm_s-0.95", backend="jax", **_SMALL)
+    directory = (
+        tmp_path / "runs" / "table_2" / "lstm_s-0.95-mnist_5k-30-jax-seed0"
+    )
+    job = worker.job_of(run, directory)
+    die_in(job, backend="jax", cores=pool.usable_cores())
+
+    def reproduce(*more):
         status, output = run_script("reproduce.py", *flags, *more, cwd=tmp_path)
         assert status == 0, output
+        return output
+
+    assert " 10 steps done " in reproduce("--backend=jax", "--dry_run")
+    reproduce("--backend=jax")
+    assert not directory.exists()
+    reproduce("--backend=jax", "--results_dir=whole")
+    reproduce()
+    (whole,) = records.read(tmp_path / "whole" / "table_2.jsonl")
     jax, tensorflow = records.read(tmp_path / "table_2.jsonl")
     assert jax["backend"] == "jax"
     assert "jax" in jax["versions"]
+    for name in _MEASURED:
+        assert jax[name] == whole[name], name
     assert jax["kept"] == tensorflow["kept"] == 6_849
     assert jax["train_cross_entropies"] == pytest.approx(
         tensorflow["train_cross_entropies"], rel=1e-4

@@ -51,6 +51,23 @@ def test_other_peoples_files_are_left_alone(overwrite, tmp_path):
     assert os.listdir(tmp_path) == ["thesis.tex"]
 
 
+def test_another_process_has_to_stay_out(tmp_path):
+    pytest.importorskip("fcntl")
+    path = tmp_path / "a" / "run"
+    with run_directory.held(path):
+        with pytest.raises(
+            BlockingIOError, match=r"--runs_dir\). .*/a/run, in"
+        ):
+            with run_directory.held(path):
+                pass
+    with run_directory.held(path):  # free again
+        pass
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="must be writable. Received: .*file/run"):
+        with run_directory.held(tmp_path / "file" / "run"):
+            pass
+
+
 def test_a_path_below_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="must be writable. Received: .*file/run"):

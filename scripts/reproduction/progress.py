@@ -45,8 +45,6 @@ def in_words(message, run):
         return f"failed: {message['error']}"
     if "lost" in message:
         return f"failed: {message['lost']}\n{message['log']}"
-    if message["result"] is None:
-        return "a slice is done"
     if run.row.sparsities:
         return "scored"
     error = message["result"]["test_error"]

@@ -9,7 +9,8 @@ import tempfile
 
 from absl import logging
 
-import slices
+import checkpoints
+import run_directory
 import worker
 from reproduction import estimates, experiments, pool, progress, records
 from snip_tf import data, tables
@@ -73,9 +74,8 @@ class Campaign:
         name: A name of `experiments.EXPERIMENTS`.
         runs: What `plan` returned.
         path: The file of the lines.
-        runs_dir: Where runs are kept between their slices.
+        runs_dir: Where runs are kept until they are done.
         data_dir: A TFDS data directory.
-        slice_steps: The most steps of each run to train now.
         retry_failed: Whether runs that failed are to do.
         workers: The number of processes.
         measured: What `estimates.step_seconds` returned.
@@ -88,28 +88,16 @@ class Campaign:
     path: pathlib.Path
     runs_dir: pathlib.Path
     data_dir: str | None = None
-    slice_steps: int | None = None
     retry_failed: bool = False
     workers: int = 1
     measured: dict = dataclasses.field(default_factory=dict)
     others: dict = dataclasses.field(default_factory=dict)
 
-    def __post_init__(self):
-        # A slice too short is one error now, not one for each run.
-        for run in self.runs:
-            settings = run.settings
-            slices.end(
-                0,
-                settings.recipe.steps,
-                settings.validate_every,
-                self.slice_steps,
-            )
-
     def state(self, run, found):
         """Returns "done", "failed", "missing" or the steps it has come to."""
         if run.key in found:
             return "failed" if "error" in found[run.key][1] else "done"
-        steps = slices.steps_done(self._kept_in(run))
+        steps = checkpoints.steps_done(self._directory(run))
         return f"{steps:,} steps done" if steps else "missing"
 
     def missing(self):
@@ -157,30 +145,32 @@ class Campaign:
         Returns:
             How the processes of runs ended that were killed, by name. Of those
             nothing is recorded, so that they are done the next time.
-        """
-        to_do = self.missing()
-        own = records.read(self.path)
-        for _, line in self._found().values():
-            if line not in own:
-                records.append(self.path, line)
-        if not to_do:
-            return {}
-        # Missing data are one error now, and are downloaded once.
-        for dataset in {run.settings.dataset for run in to_do}:
-            data.load(dataset, data_dir=self.data_dir)
-        with tempfile.TemporaryDirectory(prefix="snip_tf-") as scratch:
-            return self._execute(to_do, pathlib.Path(scratch))
 
-    def _execute(self, to_do, scratch):
-        directories = [self._directory(run, scratch) for run in to_do]
+        Raises:
+            BlockingIOError: If another process has this experiment in hand.
+        """
+        # Missing data are one error now, and are downloaded once.
+        for dataset in {run.settings.dataset for run in self.missing()}:
+            data.load(dataset, data_dir=self.data_dir)
+        with run_directory.held(self.runs_dir / self.name):
+            to_do = self.missing()
+            own = records.read(self.path)
+            found = self._found()
+            for _, line in found.values():
+                if line not in own:
+                    records.append(self.path, line)
+            for run in self.runs:
+                if self.state(run, found) == "done":
+                    self._clear(run)  # killed before it could be
+            if not to_do:
+                return {}
+            with tempfile.TemporaryDirectory(prefix="snip_tf-") as logs:
+                return self._execute(to_do, logs)
+
+    def _execute(self, to_do, logs):
         jobs = [
-            worker.job_of(
-                run,
-                directory,
-                data_dir=self.data_dir,
-                slice_steps=self.slice_steps,
-            )
-            for run, directory in zip(to_do, directories, strict=True)
+            worker.job_of(run, self._directory(run), data_dir=self.data_dir)
+            for run in to_do
         ]
         lost = {}
         steps = [self._steps(run) for run in to_do]
@@ -190,7 +180,7 @@ class Campaign:
             jobs,
             workers=self.workers,
             backend=to_do[0].backend,
-            directory=scratch,
+            directory=logs,
         )
         with contextlib.closing(replies), bar.shown:
             for index, message in replies:
@@ -201,12 +191,12 @@ class Campaign:
                     continue
                 if "lost" in message:
                     lost[run.name] = message["lost"]
-                self._record(run, message, directories[index])
+                self._record(run, message)
                 words = progress.in_words(message, run)
                 bar.end(index, f"{run.name}: {words}")
         return lost
 
-    def _record(self, run, message, directory):
+    def _record(self, run, message):
         """Writes the line of a run that has come to an end."""
         result = message.get("result")
         if "error" in message:
@@ -215,8 +205,12 @@ class Campaign:
         if result:
             line = records.line_of(self.name, run, result)
             records.append(self.path, line)
-        if "test_error" in (result or ()):
-            shutil.rmtree(directory)
+        done = "result" in message
+        if done or not checkpoints.steps_done(self._directory(run)):
+            self._clear(run)
+
+    def _clear(self, run):
+        shutil.rmtree(self._directory(run), ignore_errors=True)
 
     def _found(self):
         """Returns the line of each run; its own comes before that of others."""
@@ -232,17 +226,17 @@ class Campaign:
         return records.by_run(self.name, lines + records.read(self.path))
 
     def _seconds(self, run):
-        """Returns about how long this time's part of a run takes."""
+        """Returns about how long the rest of a run takes."""
         steps = self._steps(run)
         return estimates.run_seconds(run, self.measured, steps=steps)
 
     def _steps(self, run):
-        """Returns how many steps this time's part of a run has."""
-        left = run.settings.recipe.steps - slices.steps_done(self._kept_in(run))
-        return min(left, self.slice_steps or left)
+        """Returns how many steps of a run are left."""
+        done = checkpoints.steps_done(self._directory(run))
+        return run.settings.recipe.steps - done
 
-    def _kept_in(self, run):
-        """Returns the directory of a run that is done in slices."""
+    def _directory(self, run):
+        """Returns the directory of a run until it is done."""
         settings = run.settings
         parts = (
             run.row.name,
@@ -252,10 +246,3 @@ class Campaign:
             f"seed{settings.seed}",
         )
         return self.runs_dir / self.name / "-".join(parts)
-
-    def _directory(self, run, scratch):
-        """Returns the directory of a run, which is kept if it is unfinished."""
-        kept = self._kept_in(run)
-        if self.slice_steps or slices.steps_done(kept):
-            return kept
-        return scratch / kept.name
