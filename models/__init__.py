@@ -37,8 +37,9 @@ def build(name, **options):
             `kernel_initializer`: A name of Table 3, rn, tn, vs_x or vs_h; or
             lecun, the default; or a Keras initialiser or its name. Used for
             recurrent kernels too.
-            `bias_initializer`: The same for biases. A bias that starts at
-            zero, the default, has sensitivity zero and so is pruned.
+            `bias_initializer`: The same for biases; those of a GRU's gates
+            are one more. A bias that starts at zero, the default, has
+            sensitivity zero and so is pruned.
             `width`, AlexNet only: The units of its two hidden layers.
             `units`, LSTM and GRU only: The size of the state.
 

@@ -98,9 +98,10 @@ def test_outputs_are_ten_logits(network):
     assert network.layers[-1].activation is keras.activations.linear
 
 
-def test_biases_start_at_zero(network):
+def test_biases_start_at_zero_but_those_of_the_gru_s_gates(network):
     for weight, _ in layers.masked_weights(network):
-        assert np.any(weight) == (weight.name != "bias"), weight.path
+        gates = weight.path.endswith("gru_cell/bias")
+        assert np.any(weight) == (weight.name != "bias" or gates), weight.path
 
 
 def test_no_two_weights_share_their_draw(network):
@@ -264,22 +265,36 @@ def test_the_recurrent_networks_read_rows():
     np.testing.assert_array_equal(rows, np.arange(12.0).reshape(1, 2, 6))
 
 
+def test_a_gru_s_gates_start_open_with_any_initializer():
+    def bias(**options):
+        network = models.build("gru_s", units=2, **options)
+        return np.asarray(
+            layers.masked_weights(network.get_layer("recurrent"))[-1][0]
+        )
+
+    gates = [[1, 1, 1, 1, 0, 0], [0, 0, 0, 0, 0, 0]]
+    np.testing.assert_array_equal(bias(), gates)
+    drawn = keras.initializers.RandomNormal(seed=3)
+    expected = drawn((2, 6)) + np.array(gates, np.float32)
+    np.testing.assert_array_equal(bias(bias_initializer=drawn), expected)
+
+
 def test_the_two_bias_lstm_refuses_a_forget_bias():
     with pytest.raises(ValueError, match="Received: unit_forget_bias=True"):
         models.rnn.TwoBiasLSTM(4, unit_forget_bias=True)
 
 
-def test_both_biases_of_the_lstm_are_masked_and_added():
+def test_both_biases_of_the_lstm_are_masked_and_added_to_the_constant():
     network = models.build("lstm_s", units=1, bias_initializer="ones")
     cell = network.get_layer("recurrent").cell
     masks = snip_tf.get_masks(network)
     assert masks[3].shape == (2, 4)
     masks[3][:] = [[1, 1, 0, 0], [1, 0, 1, 0]]
     snip_tf.set_masks(network, masks)
-    np.testing.assert_array_equal(cell.bias, [2, 1, 1, 0])
+    np.testing.assert_array_equal(cell.bias, [2, 1 + 1, 1, 0])
 
 
-def test_the_lstm_is_keras_lstm_with_the_sum_of_its_biases():
+def test_the_lstm_is_keras_lstm_with_the_sum_of_its_biases_and_one():
     network = models.build("lstm_s")
     prune_half(network)
     masked = network.get_layer("recurrent")
@@ -291,7 +306,9 @@ def test_the_lstm_is_keras_lstm_with_the_sum_of_its_biases():
         np.asarray(weight) for weight, _ in masked.cell.masked_weights()
     )
     assert biases.shape == (2, 512)
-    stock.set_weights([kernel, recurrent_kernel, biases.sum(axis=0)])
+    bias = biases.sum(axis=0)
+    bias[128:256] += 1  # Keras' order of gates: input, forget, cell, output
+    stock.set_weights([kernel, recurrent_kernel, bias])
     np.testing.assert_allclose(
         masked(sequences), stock(sequences), rtol=1e-5, atol=1e-6
     )
