@@ -7,7 +7,7 @@ import re
 import keras
 import numpy as np
 import pytest
-from conftest import run_script
+from conftest import run_forked, run_script
 
 import experiment
 import run_directory
@@ -195,7 +195,7 @@ def test_quantised_exports_are_measured(place):
 def test_bad_input_ends_with_one_clear_line(place, flags, message):
     exports_in(place / "full")
     before = sorted(os.listdir(place))
-    status, output = run_script(
+    status, output = run_forked(
         "export.py", "--run_dir=run", "--export_dir=new", *flags, cwd=place
     )
     assert status == 1, output

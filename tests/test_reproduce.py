@@ -10,7 +10,7 @@ import sys
 import time
 
 import pytest
-from conftest import run_script
+from conftest import run_forked, run_script
 
 import checkpoints
 import worker
@@ -392,9 +392,8 @@ def test_a_stopped_runner_stops_its_workers_and_says_how_to_go_on(tmp_path):
         ),
     ],
 )
-@pytest.mark.slow
 def test_bad_flags_end_with_one_clear_line(flags, message, tmp_path):
-    status, output = run_script("reproduce.py", *flags, cwd=tmp_path)
+    status, output = run_forked("reproduce.py", *flags, cwd=tmp_path)
     assert status == 1, output
     assert re.search(message, output), output
     assert "Traceback" not in output

@@ -7,7 +7,7 @@ import re
 import keras
 import numpy as np
 import pytest
-from conftest import run_script
+from conftest import run_forked, run_script
 
 import snip_tf
 
@@ -173,7 +173,7 @@ def test_bad_input_ends_with_one_clear_line(script, flags, message, tmp_path):
     snip_tf.models.build("lenet_300_100").save(tmp_path / "good.keras")
     (tmp_path / "file").write_text("")
     before = sorted(tmp_path.iterdir())
-    status, output = run_script(script, *flags, cwd=tmp_path)
+    status, output = run_forked(script, *flags, cwd=tmp_path)
     assert status == 1, output
     assert re.search(message, output), output
     assert "Traceback" not in output
@@ -181,7 +181,7 @@ def test_bad_input_ends_with_one_clear_line(script, flags, message, tmp_path):
 
 
 def test_a_finished_run_is_refused_before_any_work(place):
-    status, output = run_script(
+    status, output = run_forked(
         "train.py",
         "--pruned_model=pruned/model.keras",
         "--run_dir=trained",
