@@ -147,7 +147,7 @@ def test_a_pruned_network_trains_under_jax_as_under_tensorflow(
         trained["losses"][:5], expected["losses"][:5], rtol=2e-6
     )
     # Every step amplifies that where a ReLU or a maximum is near to switching.
-    # After 50 steps it was 3e-7 for the LSTM, 6e-6 for LeNet, 7e-5 for a WRN.
+    # After 50 steps it was 6e-6 for LeNet, 7e-5 for a WRN.
     np.testing.assert_allclose(trained["losses"], expected["losses"], rtol=5e-4)
     # In inference mode, so with the moving averages of batch normalisation.
     np.testing.assert_allclose(
