@@ -71,8 +71,8 @@ def sensitivity(
     Raises:
         ValueError: If the model has no masks or no loss, if the inputs hold
             NaN or infinity, if a label is not one of the classes, if the
-            gradients are not finite or all zero, or if an argument is out of
-            its range.
+            gradients are not finite or all zero, if an argument is out of
+            its range, or inside of a `tf.distribute` strategy's scope.
     """
     if ema_decay is not None and not 0 <= ema_decay < 1:
         raise ValueError(
@@ -223,6 +223,15 @@ def _traced_gradient(model, loss, training):
         raise ValueError(
             "`model` must be compiled with a loss, or `loss` be given. "
             "Received: a model that is not compiled and loss=None"
+        )
+    if (
+        tf.distribute.has_strategy()
+        and tf.distribute.in_cross_replica_context()
+    ):
+        raise ValueError(
+            "Scoring must be outside of `strategy.scope()`; masks that are set "
+            "there reach every replica. Received: the scope of a "
+            f"{type(tf.distribute.get_strategy()).__name__}"
         )
     # What a trace depends on. Compiling a model anew makes a new loss object,
     # which is kept beside the trace so that it stays the only one of its id.

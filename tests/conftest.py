@@ -19,8 +19,8 @@ CROSS_ENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 _SCRIPTS = pathlib.Path(__file__).parents[1] / "scripts"
 
 # Its processes start with TensorFlow imported, which takes seconds.
-_FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["snip_tf"])
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["snip_tf"])
 
 
 def run_script(name, *flags, cwd, **environment):
@@ -40,7 +40,7 @@ def run_script(name, *flags, cwd, **environment):
 def run_forked(name, *flags, cwd):
     """Does what `run_script` does, sooner: for scripts that only refuse."""
     script, output = _SCRIPTS / name, cwd.with_name(cwd.name + ".txt")
-    process = _FORKS.Process(target=_become, args=(script, flags, cwd, output))
+    process = FORKS.Process(target=_become, args=(script, flags, cwd, output))
     process.start()
     process.join()
     return process.exitcode, output.read_text()
