@@ -167,6 +167,8 @@ def _draw_errors(figure, groups):
     figure.set_size_inches(_WIDTH, 1.2 + 0.24 * len(groups))
     axes = figure.subplots()
     schedules, is_one = _schedules(groups)
+    spread = any(g.deviation("test_error") is not None for g in _ran(groups))
+    ours = "mean ± standard deviation over the seeds" if spread else "one seed"
     labels = []
     for place, group in enumerate(groups):
         label = result_tables.label(group)
@@ -184,7 +186,7 @@ def _draw_errors(figure, groups):
                 group.deviation("test_error"),
                 color=_BLUE,
                 marker="o",
-                label="ours, mean ± standard deviation over the seeds",
+                label=f"ours, {ours}",
             )
         row = group.run.row
         if row.paper and group.run.is_on_own_data:
