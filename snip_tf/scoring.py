@@ -224,13 +224,10 @@ def _traced_gradient(model, loss, training):
             "`model` must be compiled with a loss, or `loss` be given. "
             "Received: a model that is not compiled and loss=None"
         )
-    if (
-        tf.distribute.has_strategy()
-        and tf.distribute.in_cross_replica_context()
-    ):
+    if tf.distribute.in_cross_replica_context():
         raise ValueError(
-            "Scoring must be outside of `strategy.scope()`; masks that are set "
-            "there reach every replica. Received: the scope of a "
+            "Scoring must be outside of `strategy.scope()`; from there masks "
+            "reach every replica. Received: the scope of a "
             f"{type(tf.distribute.get_strategy()).__name__}"
         )
     # What a trace depends on. Compiling a model anew makes a new loss object,

@@ -167,7 +167,7 @@ def _draw_errors(figure, groups):
     figure.set_size_inches(_WIDTH, 1.2 + 0.24 * len(groups))
     axes = figure.subplots()
     schedules, is_one = _schedules(groups)
-    spread = any(g.deviation("test_error") is not None for g in _ran(groups))
+    spread = any(g.deviation("test_error") is not None for g in groups)
     ours = "mean ± standard deviation over the seeds" if spread else "one seed"
     labels = []
     for place, group in enumerate(groups):
