@@ -242,12 +242,13 @@ def prune_only(settings, path, *, overwrite=False):
     surroundings = run_directory.surroundings()
     run_directory.check(path, overwrite=overwrite)
     model, seconds = build_and_prune(settings, load_data(settings))
-    directory = run_directory.create(
-        path, dataclasses.asdict(settings), overwrite=overwrite
-    )
-    run_directory.save_model(model, directory / "model.keras")
-    results = {"prune_seconds": seconds}
-    _finish(settings, directory, model, results, surroundings)
+    with run_directory.held(path):
+        directory = run_directory.create(
+            path, dataclasses.asdict(settings), overwrite=overwrite
+        )
+        run_directory.save_model(model, directory / "model.keras")
+        results = {"prune_seconds": seconds}
+        _finish(settings, directory, model, results, surroundings)
     return model
 
 

@@ -80,21 +80,27 @@ _TEST_IMAGES = flags.DEFINE_integer(
 
 def main():
     """Runs the script."""
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            "This needs Keras' TensorFlow backend. "
+            f"Received: KERAS_BACKEND={keras.backend.backend()}"
+        )
     formats = _checked_formats()
     directory = _checked_directory()
     model, examples = model_flags.load()
+    images, labels = _test_images(examples)
     options = {"quantization": _QUANTIZATION.value}
     if _QUANTIZATION.value == "int8":
         size = min(_CALIBRATION_IMAGES, len(examples.train.labels))
-        images, _ = data.scoring_batch(examples, size=size, seed=0)
-        options["calibration_data"] = images
-    _remove_earlier(directory, keep=formats)
+        calibrating, _ = data.scoring_batch(examples, size=size, seed=0)
+        options["calibration_data"] = calibrating
+    # None is that of what is written from here on.
+    (directory / _REPORT).unlink(missing_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         cases = [
             *_references(model, formats, pathlib.Path(scratch), options),
             *(_export(model, name, directory, options) for name in formats),
         ]
-        images, labels = _test_images(examples)
         rows = comparison.compare(
             cases,
             images,
@@ -107,6 +113,8 @@ def main():
     if "litert" in formats:
         path = directory / "litert" / "model.tflite"
         print(f"\n{litert.stored_weights(path.read_bytes())}")
+    for name in set(exporting.FORMATS) - set(formats):
+        shutil.rmtree(directory / name, ignore_errors=True)
     _write_report(directory, model, examples, rows)
     print(f"\nWrote {directory}")
 
@@ -141,13 +149,6 @@ def _checked_directory():
             "or pass --overwrite to replace them"
         )
     return directory
-
-
-def _remove_earlier(directory, keep):
-    """Removes the earlier exports that no new one will replace."""
-    (directory / _REPORT).unlink(missing_ok=True)
-    for name in set(exporting.FORMATS) - set(keep):
-        shutil.rmtree(directory / name, ignore_errors=True)
 
 
 def _references(model, formats, scratch, options):
@@ -188,6 +189,12 @@ def _test_images(examples):
     """Returns standardised test images, evenly chosen, and their labels."""
     available = len(examples.test.labels)
     size = min(_TEST_IMAGES.value or available, available)
+    largest = max(_BATCH_SIZES.value)
+    if largest > size:
+        raise ValueError(
+            "--batch_size must be at most the number of test images, "
+            f"{size}. Received: {largest}"
+        )
     # Of all classes: some data sets are stored by class.
     chosen = np.linspace(0, available - 1, size).astype(int)
     test = sources.take(examples.test, chosen)

@@ -39,6 +39,13 @@ def train_and_evaluate(settings, model, data, directory, *, callbacks=()):
     """
     identity = identity_of(settings, model)
     if not checkpoints.fits(directory, identity):
+        steps = checkpoints.steps_done(directory)
+        if steps:
+            print(
+                f"Beginning anew: the {steps:,} steps done are of another run "
+                "or by other code",
+                flush=True,
+            )
         checkpoints.remove(directory)
     training.compile_model(
         model,
@@ -71,20 +78,21 @@ def train_and_evaluate(settings, model, data, directory, *, callbacks=()):
     return _evaluate(settings, model, data, directory, states.progress)
 
 
-def identity_of(settings, model=None):
+def identity_of(settings, model=None, backend=None):
     """Returns what tells a run from others, as JSON values.
 
     Args:
         settings: The `experiment.Settings`.
         model: Its network before the first step, if there is one yet.
+        backend: The Keras backend it trains on; by default the one in use.
     """
     settings = dataclasses.asdict(settings)
     settings.pop("data_dir")
-    surroundings = run_directory.surroundings()
+    surroundings = run_directory.surroundings(backend)
     identity = {
         "settings": json.loads(json.dumps(settings)),
-        "backend": keras.backend.backend(),
-        **{key: surroundings[key] for key in ("versions", "commit")},
+        **{key: surroundings[key] for key in ("backend", "versions")},
+        "code": run_directory.code(),
     }
     if model is not None:
         start = hashlib.sha256()

@@ -113,14 +113,15 @@ def main():
     except KeyboardInterrupt:
         print("\nThe same command goes on with what is missing.")
         raise
-    if campaign.path.exists():
-        report.write([name], results)
     failed = campaign.failures() | lost
     if failed:
         print(f"{len(failed)} of {len(campaign.runs)} runs failed:")
         for run_name, error in failed.items():
             print(f"  {run_name}: {error}")
         print("--retry_failed runs again what failed.")
+    if campaign.path.exists():
+        report.write([name], results)
+    if failed:
         sys.exit(1)
 
 

@@ -10,13 +10,19 @@ logs/         TensorBoard
 
 import contextlib
 import functools
+import hashlib
 import importlib.metadata
+import importlib.util
 import json
 import os
 import pathlib
 import platform
 import shutil
 import subprocess
+
+import environment  # noqa: F401
+
+import keras
 
 import checkpoints
 
@@ -185,12 +191,19 @@ def save_model(model, path):
     os.replace(beside, path)
 
 
-def surroundings():
-    """Returns what a result depends on besides its settings."""
+def surroundings(backend=None):
+    """Returns what a result depends on besides its settings.
+
+    Args:
+        backend: The Keras backend; by default the one in use.
+    """
+    backend = backend or keras.backend.backend()
+    packages = [*_PACKAGES, *(["jax"] if backend == "jax" else [])]
     return {
+        "backend": backend,
         "versions": {
             "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in _PACKAGES},
+            **{name: importlib.metadata.version(name) for name in packages},
         },
         "commit": _commit(),
         "processor": _processor(),
@@ -199,6 +212,20 @@ def surroundings():
 
 
 @functools.cache  # that of the code that is running, whatever comes later
+def code():
+    """Returns a hash of the code that runs compute with, committed or not."""
+    places = [pathlib.Path(__file__).parent]
+    for package in ("snip_tf", "snip_tf.models"):
+        spec = importlib.util.find_spec(package)
+        places += map(pathlib.Path, spec.submodule_search_locations)
+    hashed = hashlib.sha256()
+    for place in places:
+        for path in sorted(place.glob("*.py")):
+            hashed.update(hashlib.sha256(path.read_bytes()).digest())
+    return hashed.hexdigest()
+
+
+@functools.cache  # the same
 def _commit():
     """Returns the commit of the code, None if that is not known.
 

@@ -67,7 +67,7 @@ def result_of(job, callbacks=()):
         result = _scored(settings, data, job["sparsities"])
     else:
         result = _trained(job, settings, data, callbacks)
-    return {**result, **_surroundings()}
+    return {**result, **run_directory.surroundings()}
 
 
 @functools.lru_cache(maxsize=1)
@@ -153,15 +153,6 @@ def _mean_image(settings, data):
     return pixels.round().astype(int).ravel().tolist()
 
 
-def _surroundings():
-    surroundings = run_directory.surroundings()
-    if keras.backend.backend() == "jax":
-        import jax
-
-        surroundings["versions"]["jax"] = jax.__version__
-    return surroundings
-
-
 def _reply(job, send):
     """Does a job and sends what came of it."""
     period = job["settings"]["validate_every"]
@@ -175,7 +166,7 @@ def _reply(job, send):
             {
                 "error": in_short(error, job),
                 "traceback": traceback.format_exc(),
-                "surroundings": _surroundings(),
+                "surroundings": run_directory.surroundings(),
             }
         )
     else:
@@ -217,7 +208,9 @@ def main():
     def send(message):
         print(json.dumps(message), file=replies, flush=True)
 
-    run_directory.surroundings()  # the commit, before there can be another
+    # The commit and the code, before there can be others.
+    run_directory.surroundings()
+    run_directory.code()
     jobs = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(jobs,), daemon=True).start()
     while True:

@@ -140,6 +140,9 @@ class _Graph:
         self.inputs = model.inputs
         outputs = _replayed(model, _structure_of_inputs(model), self._record)
         self.outputs = keras.tree.flatten(outputs)
+        # Behind a layer of any kind the tensors of the graph may lack the mask
+        # that those of a call have.
+        has_padding = any(call.has_padding for call in self.calls)
         for layer_calls in self._calls_by_layer().values():
             layer = layer_calls[0].layer
             kinds = {
@@ -152,8 +155,11 @@ class _Graph:
             if training and units.is_bound_in_training(layer):
                 kind = units.Opaque
             rule = kind(layer, training=training, shared=len(layer_calls) > 1)
-            # A selection would lose the mask of padded time steps.
-            if any(call.has_padding for call in layer_calls):
+            # A selection would lose the mask of padded time steps, and there
+            # is none of sparse tensors.
+            if has_padding or any(
+                tensor.sparse for call in layer_calls for tensor in call.inputs
+            ):
                 rule.has_inputs_of_its_own = False
             for call in layer_calls:
                 call.rule = rule
@@ -162,9 +168,9 @@ class _Graph:
         outputs = layer(*args, **kwargs)
         given = keras.tree.flatten([args, kwargs])
         inputs = [v for v in given if isinstance(v, keras.KerasTensor)]
-        is_plain = len(inputs) == len(keras.tree.flatten(args)) and not any(
-            value is not None for value in kwargs.values()
-        )
+        is_plain = len(inputs) == len(
+            keras.tree.flatten(args)
+        ) and _are_defaults(kwargs)
         has_padding = any(
             getattr(tensor, "_keras_mask", None) is not None
             for tensor in inputs
@@ -253,7 +259,8 @@ class _Rebuilding:
         self._calls = iter(graph.calls)
         self._kept = kept
         self._layers = {}
-        self._names = set()
+        self._given = {call.layer.name for call in graph.calls}
+        self._names = {tensor.name for tensor in model.inputs}
 
     def result(self):
         inputs = keras.tree.map_structure(
@@ -275,7 +282,11 @@ class _Rebuilding:
             self._layers[id(layer)] = self._smaller(call)
         smaller, values, selected = self._layers[id(layer)]
         if selected is not None:
-            args = (keras.ops.take(args[0], selected, axis=-1),)
+            taken = keras.ops.take(args[0], selected, axis=-1)
+            # Keras numbers names within a process: a loaded model may have it.
+            operation = taken._keras_history.operation
+            operation.name = self._unused_name("take", self._given)
+            args = (taken,)
         outputs = smaller(*args, **kwargs)
         for weight in _weights(smaller):
             if weight.name in values:
@@ -298,11 +309,11 @@ class _Rebuilding:
         layer.name = self._unused_name(layer.name)
         return layer, values, selected
 
-    def _unused_name(self, name):
-        """Returns the name, numbered if nested models have it twice."""
+    def _unused_name(self, name, given=()):
+        """Returns the name, numbered if it is used, or given to a layer."""
         for number in itertools.count(1):
             candidate = name if number == 1 else f"{name}_{number}"
-            if candidate not in self._names:
+            if candidate not in self._names and candidate not in given:
                 self._names.add(candidate)
                 return candidate
 
@@ -317,9 +328,8 @@ def _replayed(model, inputs, call):
     """Returns the outputs of a model, every layer called through `call`."""
 
     def unfolding(layer, *args, **kwargs):
-        plain = all(value is None for value in kwargs.values())
-        if _is_graph(layer) and plain and _fit(layer, args):
-            return _replayed(layer, args[0], call)
+        if _is_graph(layer) and _are_defaults(kwargs) and _fit(layer, args):
+            return _replayed(layer, _cast_for(layer, args[0], call), call)
         return call(layer, *args, **kwargs)
 
     if isinstance(model, keras.Sequential):
@@ -338,12 +348,47 @@ def _is_graph(layer):
     return is_graph and type(layer).call.__module__.startswith("keras.")
 
 
+def _are_defaults(options):
+    """Returns whether a layer's call is given nothing that matters.
+
+    Keras writes `training=False` down where a layer has that default; how the
+    model is called goes before it.
+    """
+    return all(
+        value is None or (name == "training" and value is False)
+        for name, value in options.items()
+    )
+
+
 def _fit(model, args):
-    """Returns whether a model takes its inputs as they are."""
+    """Returns whether a model takes its inputs, integers cast at most."""
     given = keras.tree.flatten(args)
-    return len(args) == 1 and [len(tensor.shape) for tensor in given] == [
-        len(tensor.shape) for tensor in model.inputs
-    ]
+    return (
+        len(args) == 1
+        and len(given) == len(model.inputs)
+        and all(
+            len(tensor.shape) == len(its.shape)
+            and tensor.sparse == its.sparse
+            # A cast loses the mask of padded time steps; integers have none.
+            and (tensor.dtype == its.dtype or "int" in tensor.dtype)
+            for tensor, its in zip(given, model.inputs, strict=True)
+        )
+    )
+
+
+def _cast_for(model, inputs, call):
+    """Returns the inputs of the types that a nested model takes."""
+
+    def cast(tensor, its):
+        if tensor.dtype == its.dtype:
+            return tensor
+        operation = keras.ops.cast(tensor, its.dtype)._keras_history.operation
+        return call(operation, tensor)
+
+    flat = keras.tree.flatten(inputs)
+    return keras.tree.pack_sequence_as(
+        inputs, [cast(*pair) for pair in zip(flat, model.inputs, strict=True)]
+    )
 
 
 def _size(tensor):

@@ -8,7 +8,7 @@ import math
 import keras
 import numpy as np
 
-from snip_tf import layers, tables
+from snip_tf import layers, overriding, tables
 
 _CONVOLUTIONS = (
     keras.layers.Conv1D,
@@ -229,20 +229,12 @@ def _recorded_calls(model):
         return call_and_record
 
     found = [
-        (layer, vars(layer).get("call"))
+        layer
         for layer in model._flatten_layers()
         if isinstance(layer, _COUNTED)
     ]
-    # In the instances' dicts, as Keras would track and lock an attribute.
-    for layer, _ in found:
-        vars(layer)["call"] = recording(layer, layer.call)
-    try:
+    with overriding.overridden(found, "call", recording):
         yield calls
-    finally:
-        for layer, own in found:
-            del vars(layer)["call"]
-            if own is not None:
-                vars(layer)["call"] = own
 
 
 def _kernels(layer):

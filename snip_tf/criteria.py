@@ -41,7 +41,10 @@ def shuffled_sensitivity(model, x, y=None, *, seed=0, **options):
         **options: Passed to `sensitivity`.
     """
     generator = np.random.default_rng(seed)
-    return [
-        generator.permutation(score.ravel()).reshape(score.shape)
-        for score in scoring.sensitivity(model, x, y, **options)
-    ]
+    scores = scoring.sensitivity(model, x, y, **options)
+    for score, (_, mask) in zip(
+        scores, layers.masked_weights(model), strict=True
+    ):
+        left = mask.numpy() != 0  # among these: the others are removed already
+        score[left] = generator.permutation(score[left])
+    return scores

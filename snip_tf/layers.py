@@ -54,7 +54,10 @@ def _build_with_masks(stock_class):
     # Keras reads the signature of `build` to know which shapes to pass.
     @functools.wraps(stock_class.build)
     def build(layer, *args, **kwargs):
+        alpha = getattr(layer, "lora_alpha", None)
         stock_class.build(layer, *args, **kwargs)
+        if alpha is not None:  # the stock build forgets it
+            layer.lora_alpha = alpha
         layer._add_masks()
 
     return build
@@ -83,6 +86,7 @@ class MaskedLayer:
 
     def _add_masks(self):
         names = self._weight_names + ("bias",) * self.mask_bias
+        self._tracker.unlock()  # a stock `build` with LoRA locks it
         for name in names:
             # An embedding has no bias at all; other layers may have None.
             weight = getattr(self, _STORED(name), None)
@@ -105,9 +109,15 @@ class MaskedLayer:
         is built.
         """
         return [
-            (getattr(self, _STORED(name)), mask)
+            (getattr(self, _STORED(name)), getattr(self, _MASK(name)))
+            for name in self._masked_names()
+        ]
+
+    def _masked_names(self):
+        return [
+            name
             for name in (*self._weight_names, "bias")
-            if (mask := getattr(self, _MASK(name), None)) is not None
+            if getattr(self, _MASK(name), None) is not None
         ]
 
     def unit_axes(self, weight):
@@ -124,7 +134,16 @@ class MaskedLayer:
     def stock_weights(self):
         """Returns (weight, value) pairs: what the stock layer is to store."""
         return [
-            (weight, weight * mask) for weight, mask in self.masked_weights()
+            (getattr(self, _STORED(name)), getattr(self, name))
+            for name in self._masked_names()
+        ]
+
+    def lora_weights(self):
+        """Returns the weights of LoRA, which `stock_weights` has merged."""
+        return [
+            weight
+            for weight in self._trainable_variables
+            if weight.name.startswith("lora_")
         ]
 
     def get_config(self):
@@ -252,6 +271,18 @@ class EinsumDense(MaskedLayer, keras.layers.EinsumDense):
 @_masks("embeddings")
 class Embedding(MaskedLayer, keras.layers.Embedding):
     """`keras.layers.Embedding` with a mask on its embeddings."""
+
+    def __init__(self, *args, weights=None, **kwargs):
+        super().__init__(*args, **kwargs)
+        if weights is not None:  # the stock layer would ask for the mask too
+            self.build()
+            is_list = isinstance(weights, (list, tuple)) and len(weights) == 1
+            self._embeddings.assign(weights[0] if is_list else weights)
+
+    def enable_lora(self, *args, **kwargs):
+        """Enables LoRA as the stock layer does."""
+        super().enable_lora(*args, **kwargs)
+        self._embeddings.trainable = False  # not of what is read: weight * mask
 
 
 @_masks("kernel")

@@ -9,7 +9,6 @@ stores them by their non-zero entries: right for every shape, and smaller
 unless the zeros come in blocks.
 """
 
-import contextlib
 import functools
 import tempfile
 import warnings
@@ -18,7 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from snip_tf import litert_file
+from snip_tf import conversion, litert_file, overriding
 from snip_tf.litert_file import stored_weights
 
 __all__ = ["QUANTIZATIONS", "check_options", "convert", "stored_weights"]
@@ -31,7 +30,8 @@ def convert(model, *, quantization=None, calibration_data=None):
     """Returns a LiteRT file's bytes: zeros left out, the batch size free.
 
     It needs no more than LiteRT's own ops. Recurrent layers become one loop
-    over time, so a weight is in the file once, and for any batch size.
+    over time, so a weight is in the file once, and for any batch size. What
+    computes in 16 bits under mixed precision does so in 32.
 
     Args:
         model: A built plain model, Sequential or functional, such as `strip`
@@ -51,6 +51,8 @@ def convert(model, *, quantization=None, calibration_data=None):
             `calibration_data` is missing or has no use.
     """
     check_options(model, quantization, calibration_data)
+    if any("16" in one.compute_dtype for one in model._flatten_layers()):
+        model = conversion.in_float32(model)  # LiteRT multiplies no halves
     # From concrete functions the converter would lose the weights of Keras 3.
     with tempfile.TemporaryDirectory() as directory:
         with _loops_without_tensor_lists(_recurrent_layers(model)):
@@ -125,7 +127,6 @@ def _examples(model, calibration_data):
             yield example if len(inputs) > 1 else list(example.values())
 
 
-@contextlib.contextmanager
 def _loops_without_tensor_lists(recurrent):
     """Replaces the loops of recurrent layers by `_loop` inside the block.
 
@@ -134,14 +135,11 @@ def _loops_without_tensor_lists(recurrent):
     """
     # Not those that loop over images.
     recurrent = [one for one in recurrent if hasattr(one.cell, "output_size")]
-    for layer in recurrent:
-        # In the instance's dict, as Keras would track an attribute.
-        layer.__dict__["inner_loop"] = functools.partial(_loop, layer)
-    try:
-        yield
-    finally:
-        for layer in recurrent:
-            del layer.__dict__["inner_loop"]
+    return overriding.overridden(
+        recurrent,
+        "inner_loop",
+        lambda layer, _: functools.partial(_loop, layer),
+    )
 
 
 def _loop(layer, sequences, initial_state, mask=None, training=False):

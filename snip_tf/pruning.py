@@ -49,7 +49,7 @@ def check_sparsity(sparsity):
         )
 
 
-def keep_top(scores, sparsity, min_kept=0):
+def keep_top(scores, sparsity, min_kept=0, masks=None):
     """Returns the masks that keep the highest scores over all layers together.
 
     Exactly `kept_weights(m, sparsity)` entries are one (eq. 7). Of equal
@@ -62,54 +62,85 @@ def keep_top(scores, sparsity, min_kept=0):
         min_kept: A guard against layers that lose every weight: of each array
             with two or more axes, that is of each kernel, at least so many of
             its highest scores stay. The total is kappa all the same.
+        masks: Earlier masks, such as `get_masks` returns: what they removed
+            stays removed. By default nothing is.
 
     Returns:
         A list of float32 arrays of zeros and ones, of the scores' shapes.
 
     Raises:
-        ValueError: If the sparsity is out of range or would keep no weight, or
-            too few for `min_kept`, or if the scores are not finite or all
-            zero.
+        ValueError: If the sparsity is out of range or would keep no weight,
+            more than `masks` have left, or too few for `min_kept`, or if the
+            scores are not finite or all zero.
     """
     scores = [np.asarray(score) for score in scores]
     flat = np.concatenate([score.ravel() for score in scores])
     kappa = kept_weights(flat.size, sparsity)
+    if masks is not None:
+        _check_left(masks, sparsity)
     if not np.isfinite(flat).all() or not flat.any():
         raise ValueError(
             "`scores` must be finite and not all zero. Received: "
             f"{np.count_nonzero(~np.isfinite(flat))} not finite, "
             f"{np.count_nonzero(flat)} not zero of {flat.size}"
         )
+    ends = np.cumsum([score.size for score in scores])[:-1]
+    if masks is not None:
+        flat = flat.astype(np.result_type(flat, np.float32), copy=False)
+        for part, mask in zip(np.split(flat, ends), masks, strict=True):
+            part[np.ravel(mask) == 0] = -np.inf
     if min_kept:
-        flat = _raised(scores, kappa, min_kept)
-    threshold = np.partition(flat, flat.size - kappa)[flat.size - kappa]
+        kernels = [score.ndim > 1 for score in scores]
+        flat = _raised(np.split(flat, ends), kernels, kappa, min_kept)
+    threshold = _largest(flat, kappa)
     kept = flat > threshold
     ties = np.flatnonzero(flat == threshold)
     kept[ties[: kappa - np.count_nonzero(kept)]] = True
-    ends = np.cumsum([score.size for score in scores])
     return [
         part.reshape(score.shape).astype(np.float32)
-        for part, score in zip(np.split(kept, ends[:-1]), scores, strict=True)
+        for part, score in zip(np.split(kept, ends), scores, strict=True)
     ]
 
 
-def _raised(scores, kappa, min_kept):
+def _largest(flat, kappa):
+    """Returns the kappa-th largest score."""
+    # Zeros can be many, as of inputs that are always zero, or of weights that
+    # are removed, and `partition` is slow where many values are equal.
+    positive = flat > 0
+    if kappa <= np.count_nonzero(positive) < flat.size:
+        flat = flat[positive]
+    return np.partition(flat, flat.size - kappa)[flat.size - kappa]
+
+
+def _raised(parts, kernels, kappa, min_kept):
     """Returns the flat scores, the best of each kernel raised over all."""
     raised = []
-    for score in scores:
-        flat = score.ravel().astype(np.float64)
-        if score.ndim > 1:
-            best = np.argsort(-flat, kind="stable")[:min_kept]
-            flat[best] = np.inf
-        raised.append(flat)
+    for part, is_kernel in zip(parts, kernels, strict=True):
+        part = part.astype(np.float64)
+        if is_kernel:
+            best = np.argsort(-part, kind="stable")[:min_kept]
+            part[best[~np.isneginf(part[best])]] = np.inf
+        raised.append(part)
     flat = np.concatenate(raised)
-    needed = np.count_nonzero(np.isinf(flat))
+    needed = np.count_nonzero(np.isposinf(flat))
     if not 0 <= needed <= kappa:
         raise ValueError(
             f"`min_kept` must leave room among the {kappa} weights to keep. "
             f"Received: min_kept={min_kept}, which needs {needed}"
         )
     return flat
+
+
+def _check_left(masks, sparsity):
+    """Raises a ValueError if a sparsity keeps more than masks have left."""
+    kappa = kept_weights(sum(map(np.size, masks)), sparsity)
+    left = sum(np.count_nonzero(mask) for mask in masks)
+    if kappa > left:
+        raise ValueError(
+            "`sparsity` must not ask for weights that are removed already. "
+            f"Received: sparsity={sparsity}, which keeps {kappa}, of a model "
+            f"with {left} left"
+        )
 
 
 def get_masks(model):
@@ -230,8 +261,8 @@ def prune(
             trains the draw that was scored, as in Algorithm 1; the authors'
             code trains a fresh one.
         **options: Passed to the criterion; for `sensitivity` they are `loss`,
-            by default the compiled one, `training`, `ema_decay` and
-            `micro_batch_size`.
+            by default the compiled one, `training`, `ema_decay`,
+            `micro_batch_size` and `warm_up`.
 
     Returns:
         The masks, as `keep_top` returns them.
@@ -243,17 +274,10 @@ def prune(
     if criterion is None:
         # Here, as all else in this file needs no TensorFlow.
         from snip_tf.scoring import sensitivity as criterion
-    # Refused before the work of scoring.
-    masks = get_masks(model)
-    kappa = kept_weights(sum(mask.size for mask in masks), sparsity)
-    left = sum(np.count_nonzero(mask) for mask in masks)
-    if kappa > left:
-        raise ValueError(
-            "`sparsity` must not ask for weights that are removed already. "
-            f"Received: sparsity={sparsity}, which keeps {kappa}, of a model "
-            f"with {left} left"
-        )
-    masks = keep_top(criterion(model, x, y, **options), sparsity, min_kept)
+    before = get_masks(model)
+    _check_left(before, sparsity)  # refused before the work of scoring
+    scores = criterion(model, x, y, **options)
+    masks = keep_top(scores, sparsity, min_kept, before)
     set_masks(model, masks)
     if reinit:
         redraw(model)

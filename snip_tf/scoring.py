@@ -3,6 +3,7 @@
 Lee et al. 2019, eq. 5-6: s_j = |dL/dc_j| / sum_k |dL/dc_k|, taken at c = 1.
 """
 
+import functools
 import itertools
 import weakref
 
@@ -10,14 +11,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from snip_tf import layers
+from snip_tf import layers, overriding
 
 # The latest traced scoring function of each model, with what it was traced for.
 # A trace costs far more than a pass, and is of no use once its model is gone.
 _TRACED = weakref.WeakKeyDictionary()
 # Half precision loses small gradients: the loss is scaled up and the gradient
-# down again, by a power of two, which changes no other digit.
-_HALF_PRECISION_SCALE = 2.0**10
+# down again, by a power of two, which changes no other digit. If that is too
+# large for a number of 16 bits, by the next one.
+_HALF_PRECISION_SCALES = (2.0**10, 2.0**5, 1.0)
 
 
 def sensitivity(
@@ -42,8 +44,8 @@ def sensitivity(
         x: One batch of inputs, or, with `y=None`, an iterable of batches
             `(x, y)` or `(x, y, sample_weight)` such as a finite
             `tf.data.Dataset`. Over several batches the signed gradients are
-            averaged before the absolute value is taken: the gradient of the
-            loss over all the examples.
+            averaged, by their examples, before the absolute value is taken:
+            of a loss that is a mean over examples, the gradient over all.
         y: The targets of the one batch.
         loss: A Keras loss, its name, or a function of (targets, outputs). By
             default the loss that the model was compiled with. What layers
@@ -58,6 +60,7 @@ def sensitivity(
         micro_batch_size: Cuts each batch into pieces of at most so many
             examples, which bounds the memory and changes no score but by
             rounding (unless `training` makes examples depend on each other).
+            The loss must be a mean over the examples.
         warm_up: Whether batch normalisation scores with the statistics of the
             first batch (its first piece) in place of its moving ones, which in
             a new model are those of no data. Other than with `training`, the
@@ -72,7 +75,8 @@ def sensitivity(
         ValueError: If the model has no masks or no loss, if the inputs hold
             NaN or infinity, if a label is not one of the classes, if the
             gradients are not finite or all zero, if an argument is out of
-            its range, or inside of a `tf.distribute` strategy's scope.
+            its range, if `micro_batch_size` meets a loss that is no mean over
+            examples, or inside of a `tf.distribute` strategy's scope.
     """
     if ema_decay is not None and not 0 <= ema_decay < 1:
         raise ValueError(
@@ -90,8 +94,11 @@ def sensitivity(
             f"warm_up={warm_up}, training={training}"
         )
     masks = [mask for _, mask in layers.masked_weights(model)]
-    gradient_of = _traced_gradient(model, loss, training)
-    before = {id(v): v.numpy() for v in _written(model)}
+    is_cut = micro_batch_size is not None
+    gradient_of = _traced_gradient(model, loss, training, is_cut)
+    if is_cut:
+        _check_mean(model.loss if loss is None else loss)
+    before = {id(v): v.numpy() for v in _written(model, training)}
     if y is None:
         _check_ends(x)
     batches = (
@@ -112,7 +119,7 @@ def sensitivity(
                     gradient = latest
                 gradient = ema_decay * gradient + (1 - ema_decay) * latest
     finally:
-        for variable in _written(model):
+        for variable in _written(model, training):
             # A metric that was not there yet starts at zero.
             variable.assign(before.get(id(variable), tf.zeros(variable.shape)))
     if gradient is None:
@@ -120,21 +127,45 @@ def sensitivity(
     return _normalised(gradient, [mask.shape for mask in masks])
 
 
-def _written(model):
+def _written(model, training):
     """Returns what a forward pass may write.
 
-    Layers in training mode write moving averages and seeds of dropout, and
-    the compiled loss keeps an average of each output's.
+    The compiled loss keeps an average of each output's. In training mode
+    layers write moving averages, seeds of dropout, and SpectralNormalization
+    the weights themselves.
     """
     masks = {id(mask) for _, mask in layers.masked_weights(model)}
+    own = model.variables if training else model.non_trainable_variables
     return [
         variable
-        for variable in (
-            *model.non_trainable_variables,
-            *model.metrics_variables,
-        )
+        for variable in (*own, *model.metrics_variables)
         if id(variable) not in masks
     ]
+
+
+def _check_mean(losses):
+    """Refuses losses of which the pieces of a batch do not add up."""
+    for one in tf.nest.flatten(losses):
+        reduction = getattr(one, "reduction", "mean")
+        ignored = getattr(one, "ignore_class", None)
+        if reduction not in ("mean", "sum_over_batch_size"):
+            _refuse_cut(f"a loss with reduction={reduction!r}")
+        if ignored is not None:
+            _refuse_cut(f"a loss with ignore_class={ignored}")
+
+
+def _check_padding(outputs):
+    """Refuses outputs of which a part only counts in the loss."""
+    for output in tf.nest.flatten(outputs):
+        if getattr(output, "_keras_mask", None) is not None:
+            _refuse_cut("outputs with a padding mask")
+
+
+def _refuse_cut(what):
+    raise ValueError(
+        "`micro_batch_size` needs a loss that is a mean over the examples, as "
+        f"of others the pieces do not add up. Received: {what}"
+    )
 
 
 def _check_ends(batches):
@@ -176,7 +207,10 @@ def _after_warm_up(model, batches):
 
 
 def _warm_up(model, x):
-    """Replaces the moving statistics of batch normalisation by those of x."""
+    """Replaces the moving statistics of batch normalisation by those of x.
+
+    It alone runs in training mode.
+    """
     norms = [
         layer
         for layer in model._flatten_layers()
@@ -186,10 +220,19 @@ def _warm_up(model, x):
     try:
         for norm in norms:
             norm.momentum = 0.0
-        model(x, training=True)
+        with overriding.overridden(norms, "call", _in_training_mode):
+            model(x, training=False)
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
+
+
+def _in_training_mode(layer, call):
+    @functools.wraps(call)
+    def in_training_mode(*args, **options):
+        return call(*args, **{**options, "training": True})
+
+    return in_training_mode
 
 
 def _mean(gradient_of, batches):
@@ -200,7 +243,7 @@ def _mean(gradient_of, batches):
     """
     mean, examples = None, 0
     for batch in batches:
-        gradient = gradient_of(*batch).numpy()
+        gradient = gradient_of(*batch)
         size = _size(batch)
         examples += size
         if mean is None:
@@ -211,8 +254,8 @@ def _mean(gradient_of, batches):
     return mean
 
 
-def _traced_gradient(model, loss, training):
-    """Returns the compiled function (x, y, weights) -> flat dL/dc."""
+def _traced_gradient(model, loss, training, is_cut):
+    """Returns the function (x, y, weights) -> flat dL/dc, traced once."""
     if keras.backend.backend() != "tensorflow":
         raise ValueError(
             "Scoring needs Keras' TensorFlow backend; a network pruned and "
@@ -233,51 +276,66 @@ def _traced_gradient(model, loss, training):
     # What a trace depends on. Compiling a model anew makes a new loss object,
     # which is kept beside the trace so that it stays the only one of its id.
     loss_function = model._compile_loss if loss is None else loss
+    parts = model._flatten_layers()
     key = (
         loss if isinstance(loss, str) else id(loss_function),
         bool(training),
-        tuple(id(mask) for _, mask in layers.masked_weights(model)),
-        tuple(layer.trainable for layer in model._flatten_layers()),
+        is_cut,
+        # Other than an id, a reference never equals that of a later layer.
+        tuple((weakref.ref(layer), layer.trainable) for layer in parts),
+        tuple(id(variable) for variable in model.variables),
+        bool(model.run_eagerly),
     )
     latest = _TRACED.get(model)
     if latest is None or latest[0] != key:
-        traced = _trace_gradient(model, loss, training)
+        traced = _trace_gradient(model, loss, training, is_cut)
         latest = _TRACED[model] = key, loss_function, traced
     return latest[2]
 
 
-def _trace_gradient(model, loss, training):
+def _trace_gradient(model, loss, training, is_cut):
     # A strong reference would keep the model alive in its own cache entry.
     model_reference = weakref.ref(model)
     given_loss = None
     if loss is not None:
         # Keras itself reads names, functions, lists and dicts of losses.
         reader = keras.Sequential()
+        reader.output_names = getattr(model, "output_names", None)
         reader.compile(loss=loss)
         given_loss = reader._compile_loss
     dtypes = {layer.compute_dtype for layer in model._flatten_layers()}
-    scale = _HALF_PRECISION_SCALE if "float16" in dtypes else 1.0
 
-    @tf.function(autograph=False)
-    def gradient_of(x, y, sample_weight=None):
+    def scaled_gradient(scale, x, y, sample_weight=None):
         model = model_reference()
         masks = [mask.value for _, mask in layers.masked_weights(model)]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(masks)
             outputs = model(x, training=training)
+            if is_cut:
+                _check_padding(outputs)
             if given_loss is None:
-                value = model.compute_loss(
+                value = model._compute_loss(
                     x, y, outputs, sample_weight, training=training
                 )
             else:
                 value = given_loss(y, outputs, sample_weight)
-                value = tf.add_n([value, *model.losses])
-            value *= scale
+                for added in model.losses:
+                    value += model._aggregate_additional_loss(added)
+            value *= tf.cast(scale, value.dtype)
         gradients = tape.gradient(
             value, masks, unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
         flat = [tf.reshape(gradient, [-1]) for gradient in gradients]
         return tf.concat(flat, axis=0) / scale
+
+    if not model.run_eagerly:
+        scaled_gradient = tf.function(scaled_gradient, autograph=False)
+
+    def gradient_of(*batch):
+        for scale in _HALF_PRECISION_SCALES if "float16" in dtypes else (1.0,):
+            gradient = scaled_gradient(tf.constant(scale), *batch).numpy()
+            if scale == 1 or np.isfinite(gradient).all():
+                return gradient
 
     return gradient_of
 
@@ -306,7 +364,7 @@ def _checked(model, batch, loss):
     loss = model.loss if loss is None else loss
     classes = _classes(model, loss)
     if classes is not None:
-        labels = np.asarray(batch[1])
+        labels = np.asarray(tf.nest.flatten(batch[1])[0])
         wrong = (labels < 0) | (labels >= classes)
         wrong &= labels != getattr(loss, "ignore_class", None)
         if wrong.any():

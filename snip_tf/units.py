@@ -454,7 +454,7 @@ class _Recurrent(_Weighted):
         self.gates, self.content = self._CONTENT[stock.__name__]
         self.kernel = self._by_gate(self.live("kernel"))
         self.recurrent = self._by_gate(self.live("recurrent_kernel"))
-        self.zero = np.zeros(layer.units, bool)
+        self.zero = None  # which units stay zero, at every call
 
     def _by_gate(self, weight):
         return weight.reshape(*weight.shape[:-1], self.gates, -1)
@@ -471,7 +471,7 @@ class _Recurrent(_Weighted):
         while before != zero.sum():
             before = zero.sum()
             zero &= ~self.recurrent[~zero, content].any(axis=0)
-        self.zero = zero
+        self.zero = zero if self.zero is None else self.zero & zero
         return np.where(zero, 0.0, np.nan)
 
     def with_own_needs(self, needed):

@@ -71,7 +71,7 @@ def batch():
 
 @pytest.fixture
 def small_model():
-    """A compiled masked network of 4 inputs and 3 classes: 31 weights."""
+    """A compiled network of 4 inputs and 3 classes: 32 masked weights."""
     layers = snip_tf.layers
     model = keras.Sequential(
         [

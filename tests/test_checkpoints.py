@@ -110,11 +110,12 @@ def test_a_run_is_told_by_settings_start_and_code(small_model, monkeypatch):
     weight.assign(weight + 1e-6)
     assert told() != first
     weight.assign(weight - 1e-6)
-    monkeypatch.setattr(
-        run_directory,
-        "surroundings",
-        lambda: {"versions": {}, "commit": "another"},
-    )
+    monkeypatch.setattr(run_directory, "_commit", lambda: "another")
+    assert told() == first
+    with monkeypatch.context() as patched:
+        patched.setattr(run_directory, "code", lambda: "another")
+        assert told() != first
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     assert told() != first
 
 

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import CROSS_ENTROPY
 
 import snip_tf
@@ -319,6 +320,20 @@ def _recurrent(generator):
     )
 
 
+def _functional_recurrent(generator):
+    """Keras writes down `training=False` for many of these calls."""
+    one, other = keras.Input((4, 6), name="a"), keras.Input((4, 6), name="b")
+    kinds = (layers.LSTM, layers.GRU, layers.SimpleRNN)
+    twin = kinds[generator.integers(3)](5, return_sequences=True)
+    # Above 0.9 the second call's inputs are often zero, the first's not.
+    first = twin(keras.layers.Dropout(0.5)(layers.Dense(5)(one)))
+    second = twin(layers.Dense(5, use_bias=False)(other))
+    x = keras.layers.Concatenate()([first, second])
+    x = keras.layers.GaussianNoise(0.1)(x)
+    x = kinds[generator.integers(3)](5, mask_bias=True)(x)
+    return keras.Model({"a": one, "b": other}, layers.Dense(3)(x))
+
+
 def _shared(generator):
     one, other = keras.Input((4,), name="one"), keras.Input((4,), name="other")
     twin = keras.Sequential(
@@ -334,7 +349,14 @@ def _shared(generator):
     return keras.Model({"one": one, "other": other}, outputs)
 
 
-NETWORKS = [_perceptron, _convolutional, _wide_residual, _recurrent, _shared]
+NETWORKS = [
+    _perceptron,
+    _convolutional,
+    _wide_residual,
+    _recurrent,
+    _functional_recurrent,
+    _shared,
+]
 
 
 def _check_outputs(build, seed, *, sparsity):
@@ -533,6 +555,146 @@ def test_outputs_are_right_where_units_are_not_on_their_own(build):
     x = x if len(x) > 1 else x[0]
     np.testing.assert_allclose(
         _output(snip_tf.compact(model), x), _output(model, x), atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("kind", ["SimpleRNN", "LSTM", "GRU"])
+def test_a_recurrent_unit_is_zero_only_if_it_is_at_every_call(kind):
+    twin = keras.Sequential([keras.Input((4, 5)), getattr(layers, kind)(4)])
+    one, other = keras.Input((4, 3)), keras.Input((4, 3))
+    dead = layers.Dense(5, use_bias=False)
+    outputs = [twin(layers.Dense(5)(one)), twin(dead(other))]
+    model = keras.Model([one, other], keras.layers.Concatenate()(outputs))
+    snip_tf.set_masks(
+        model,
+        [
+            np.full(mask.shape, weight is not dead._kernel)
+            for weight, mask in layers.masked_weights(model)
+        ],
+    )
+    x = [_x(4, 3), _x(4, 3, seed=1)]
+    np.testing.assert_allclose(
+        _output(snip_tf.compact(model), x), _output(model, x), atol=1e-6
+    )
+
+
+def _functional(model):
+    """Returns the layers of a Sequential model as a functional one."""
+    inputs = outputs = keras.Input(model.input_shape[1:])
+    for layer in model.layers:
+        outputs = layer(outputs)
+    return keras.Model(inputs, outputs)
+
+
+@pytest.mark.parametrize(
+    ("shape", "hidden"),
+    [
+        ((40,), [(layers.Dense, 30), (keras.layers.Dropout, 0.5)]),
+        ((9, 30), [(layers.LSTM, 50)]),
+        ((9, 30), [(layers.GRU, 50), (keras.layers.GaussianNoise, 0.5)]),
+    ],
+)
+def test_a_functional_model_gets_as_small_as_a_sequential_one(shape, hidden):
+    model = keras.Sequential(
+        [keras.Input(shape), *(kind(size) for kind, size in hidden)]
+        + [layers.Dense(2, mask_bias=True)]
+    )
+    _random_masks(model, 0.98, np.random.default_rng(0))
+    small = snip_tf.compact(model)
+    same = snip_tf.compact(_functional(model))
+    assert same.count_params() == small.count_params()
+    assert same.count_params() < 0.3 * model.count_params()
+    # The smaller model is functional: nothing stops it here either.
+    again = snip_tf.compact(small)
+    assert again.count_params() <= small.count_params()
+    x = _x(*shape)
+    for compacted in (small, same, again):
+        np.testing.assert_allclose(
+            _output(compacted, x), _output(model, x), atol=1e-5
+        )
+
+
+def test_a_nested_model_takes_what_it_would_cast_itself():
+    """200 + 200 is 400, but not in the eight bits of the outer input."""
+    x = keras.Input((4,))
+    inner = keras.Model(x, x + x)
+    given = keras.Input((4,), dtype="uint8")
+    outputs = layers.Dense(1, kernel_initializer="ones")(inner(given))
+    model = keras.Model(given, outputs)
+    values = np.full((1, 4), 200, "uint8")
+    assert _output(snip_tf.compact(model), values) == [[1600]]
+    images = keras.Input((8, 8, 3), dtype="uint8")
+    inner = keras.Sequential([keras.Input((8, 8, 3)), layers.Conv2D(4, 3)])
+    top = keras.layers.GlobalAveragePooling2D()(inner(images))
+    model = keras.Model(images, layers.Dense(2)(top))
+    _random_masks(model, 0.9, np.random.default_rng(0))
+    small = snip_tf.compact(model)
+    values = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), "uint8")
+    np.testing.assert_allclose(
+        _output(small, values), _output(model, values), rtol=1e-5
+    )
+    assert small.count_params() < model.count_params()
+
+
+@pytest.mark.filterwarnings("ignore:`compact` leaves:UserWarning")
+@pytest.mark.filterwarnings("ignore:Layer .* was passed an input with a mask")
+def test_padding_is_kept_behind_a_nested_model_and_a_cast():
+    inputs = keras.Input((6,), dtype="int32")
+    x = layers.Embedding(9, 8, mask_zero=True)(inputs)
+    inner = keras.Input((None, 8))
+    inner = keras.Model(inner, layers.LSTM(8, return_sequences=True)(inner))
+    x = layers.LSTM(4)(inner(x))
+    model = keras.Model(inputs, layers.Dense(2)(x))
+    masks = [np.ones(mask.shape) for mask in snip_tf.get_masks(model)]
+    masks[3][4:] = 0  # of the second LSTM's inputs
+    snip_tf.set_masks(model, masks)
+    x = np.array([[1, 2, 3, 0, 0, 0]])
+    np.testing.assert_allclose(
+        _output(snip_tf.compact(model), x), _output(model, x), atol=1e-7
+    )
+
+    half = keras.Input((5, 4), dtype="float16")
+    inner = keras.Model(half, layers.LSTM(3)(half))
+    model = keras.Sequential(
+        [keras.Input((5, 4)), keras.layers.Masking(), inner, layers.Dense(2)]
+    )
+    _random_values(model, np.random.default_rng(0))
+    x = _x(5, 4)
+    x[:, 2:] = 0
+    np.testing.assert_allclose(
+        _output(snip_tf.compact(model), x), _output(model, x), atol=1e-3
+    )
+
+
+def test_a_sparse_input_stays_whole():
+    model = keras.Sequential(
+        [keras.Input((10,), sparse=True), layers.Dense(5), layers.Dense(2)]
+    )
+    _random_masks(model, 0.9, np.random.default_rng(0))
+    x = tf.sparse.from_dense(np.eye(3, 10, dtype="float32"))
+    np.testing.assert_allclose(
+        _output(snip_tf.compact(model), x), _output(model, x), atol=1e-6
+    )
+
+
+def test_names_are_used_once_whatever_an_input_or_a_loaded_layer_has():
+    x = keras.Input((12,), name="features")
+    inner = keras.Sequential(
+        [keras.Input((12,)), layers.Dense(6, name="features", mask_bias=True)]
+    )
+    taken = keras.ops.take(inner(x), np.arange(5), axis=1)
+    # As in a model loaded from a file: names that Keras has yet to give.
+    taken._keras_history.operation.name = "take_2"
+    other = layers.Dense(4, name="take", mask_bias=True)(x)
+    joined = keras.layers.Concatenate()([taken, other])
+    model = keras.Model(x, layers.Dense(2, mask_bias=True)(joined))
+    _random_masks(model, 0.8, np.random.default_rng(1))
+    small = snip_tf.compact(model)
+    names = [operation.name for operation in small.operations]
+    assert len(set(names)) == len(names)
+    assert {"features", "features_2", "take", "take_2", "take_3"} <= set(names)
+    np.testing.assert_allclose(
+        _output(small, _x(12)), _output(model, _x(12)), atol=1e-6
     )
 
 

@@ -397,6 +397,59 @@ def test_skip_reaches_into_wrappers():
     assert name not in names_of_masked(snip_tf.masked(model, skip=[name]))
 
 
+def nested():
+    inner = keras.Sequential(
+        [keras.Input((3,)), keras.layers.Dense(4, name="in")], name="backbone"
+    )
+    inputs = keras.Input((3,))
+    outputs = keras.layers.Dense(2, name="head")(inner(inputs))
+    return keras.Model(inputs, outputs)
+
+
+@pytest.mark.parametrize(
+    "skip",
+    [
+        lambda model: "backbone",
+        lambda model: model.layers[1],
+        lambda model: lambda layer: isinstance(layer, keras.Sequential),
+    ],
+    ids=["name", "layer", "predicate"],
+)
+def test_all_that_is_inside_of_a_skipped_model_stays_stock(skip):
+    model = built(nested)
+    result = snip_tf.masked(model, skip=skip(model))
+    assert names_of_masked(result) == ["head"]
+    assert_same_output(result, model)
+
+
+def test_all_that_is_inside_of_a_skipped_wrapper_stays_stock():
+    model = built(bidirectional)
+    found = names_of_masked(snip_tf.masked(model))
+    left = names_of_masked(snip_tf.masked(model, skip=model.layers[0].name))
+    assert len(found) > len(left) > 0
+    assert not any("lstm" in name for name in left)
+
+
+def attention_and_loop():
+    inputs = keras.Input((4, 6))
+    attention = keras.layers.MultiHeadAttention(2, 3, name="attention")
+    x = attention(inputs, inputs)
+    return keras.Model(inputs, keras.layers.LSTM(3, name="loop")(x))
+
+
+def test_skip_refuses_a_part_of_another_layer():
+    model = built(attention_and_loop)
+    with pytest.raises(ValueError, match="Received: 'lstm_cell', 'query'$"):
+        snip_tf.masked(model, skip=["query", "lstm_cell"])
+    with pytest.raises(ValueError, match="Received: 'query'$"):
+        snip_tf.masked(model, skip=model.layers[1]._query_dense)
+    # What chooses by kind means the layers themselves.
+    masked = snip_tf.masked(
+        model, skip=lambda layer: not isinstance(layer, keras.layers.LSTM)
+    )
+    assert len(snip_tf.get_masks(masked)) == 2
+
+
 def test_skip_refuses_a_name_that_is_not_there():
     model = built(three_layers)
     with pytest.raises(ValueError) as error:
@@ -452,6 +505,22 @@ def test_masked_refuses_a_layer_shared_with_a_model_inside():
     block = keras.Sequential([keras.Input((4,)), layer])
     model = keras.Model(inputs, block(layer(inputs)))
     with pytest.raises(ValueError, match="2 weights for 4 of the new model"):
+        snip_tf.masked(model)
+
+
+def test_two_classes_of_one_name_are_refused():
+    def block_times(factor):
+        class Block(keras.layers.Layer):
+            def call(self, x):
+                return x * factor
+
+        return Block()
+
+    model = keras.Sequential(
+        [keras.Input((4,)), keras.layers.Dense(3)]
+        + [block_times(2), block_times(3)]
+    )
+    with pytest.raises(ValueError, match="Received: two named Block"):
         snip_tf.masked(model)
 
 
@@ -583,6 +652,135 @@ def test_layers_inside_of_others_own_code_are_named():
     assert [mask.shape for mask in snip_tf.get_masks(masked)] == [(4, 3)]
 
 
+def test_a_weight_that_its_wrapper_assigns_gets_no_mask():
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            keras.layers.SpectralNormalization(keras.layers.Dense(5)),
+            keras.layers.Dense(3),
+        ]
+    )
+    name = model.layers[0].layer.name
+    with pytest.warns(UserWarning, match=f"their weights assigned.*: {name}$"):
+        masked = snip_tf.masked(model)
+    assert [mask.shape for mask in snip_tf.get_masks(masked)] == [(5, 3)]
+    x = np.ones((2, 4))
+    np.testing.assert_array_equal(masked(x), model(x))
+    masked.compile("sgd", "mse")
+    masked.fit(x, np.ones((2, 3)), verbose=0)
+
+
+def with_lora(build):
+    """Returns a masked and pruned network with LoRA, not at its start."""
+    model = prune_at_random(snip_tf.masked(build()))
+    for layer in model.layers:
+        if hasattr(layer, "enable_lora"):
+            layer.enable_lora(2, lora_alpha=3)
+    generator = np.random.default_rng(0)
+    for weight in model.trainable_weights:
+        if weight.name.startswith("lora_"):
+            weight.assign(generator.normal(size=weight.shape))
+    return model
+
+
+def three_kinds_with_lora():
+    return keras.Sequential(
+        [
+            keras.Input((6,), dtype="int32"),
+            keras.layers.Embedding(9, 4),
+            keras.layers.EinsumDense("abc,cd->abd", (None, 5)),
+            keras.layers.Conv1D(3, 2),
+            keras.layers.Dense(2),
+        ]
+    )
+
+
+def test_lora_is_merged_by_strip():
+    model = with_lora(three_kinds_with_lora)
+    x = np.arange(12).reshape(2, 6) % 9
+    plain = snip_tf.strip(model)
+    np.testing.assert_allclose(plain(x), model(x), rtol=1e-5, atol=1e-5)
+    assert len(plain.weights) == 6  # as many as there were without LoRA
+    for masked, stock in zip(model.layers, plain.layers, strict=True):
+        assert not stock.lora_enabled
+        # What was removed stays removed, LoRA or not.
+        (_, mask), *_ = masked.masked_weights()
+        removed = mask.numpy() == 0
+        assert removed.any()
+        assert not stock.weights[0].numpy()[removed].any()
+
+
+def test_lora_is_saved_and_loaded(tmp_path):
+    model = with_lora(three_kinds_with_lora)
+    x = np.arange(12).reshape(2, 6) % 9
+    model.save(tmp_path / "lora.keras")
+    loaded = keras.models.load_model(tmp_path / "lora.keras")
+    np.testing.assert_array_equal(loaded(x), model(x))
+
+
+def test_a_model_with_lora_can_be_masked():
+    model = three_kinds_with_lora()
+    model.layers[-1].enable_lora(2)
+    model.layers[-1].lora_kernel_b.assign(np.ones((2, 2)))
+    masked = snip_tf.masked(model)
+    x = np.arange(12).reshape(2, 6) % 9
+    np.testing.assert_array_equal(masked(x), model(x))
+
+
+def test_the_scale_of_lora_is_kept_in_layers_without_masks():
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            keras.layers.Dense(6, name="one"),
+            keras.layers.Dense(3),
+        ]
+    )
+    model.layers[0].enable_lora(2, lora_alpha=8)
+    model.layers[0].lora_kernel_b.assign(np.ones((2, 6)))
+    x = np.ones((2, 4))
+    masked = snip_tf.masked(model, skip="one")
+    with pytest.warns(UserWarning, match="leaves these layers whole.*one"):
+        small = snip_tf.compact(model)
+    for same in (masked, snip_tf.strip(masked), small):
+        np.testing.assert_allclose(same(x), model(x), rtol=1e-5)
+
+
+def test_lora_leaves_the_embedding_itself_as_it_is():
+    model = keras.Sequential(
+        [
+            keras.Input((6,), dtype="int32"),
+            layers.Embedding(9, 4),
+            layers.Dense(2),
+        ]
+    )
+    model.layers[0].enable_lora(2)
+    model.compile("sgd", "mse")
+    before = model.layers[0].embeddings.numpy()
+    model.fit(np.ones((2, 6)), np.ones((2, 6, 2)), verbose=0)
+    np.testing.assert_array_equal(model.layers[0]._embeddings, before)
+    assert model.layers[0].lora_embeddings_b.numpy().any()
+
+
+def test_an_embedding_may_be_given_its_weights():
+    table = np.arange(15, dtype="float32").reshape(5, 3)
+    for weights in (table, [table]):
+        layer = layers.Embedding(5, 3, weights=weights)
+        np.testing.assert_array_equal(layer(np.arange(5)), table)
+
+
+def test_how_a_nested_model_was_compiled_does_not_matter():
+    """As the discriminator of a GAN is, with a loss of one's own."""
+    model = built(nested)
+
+    def loss(targets, outputs):
+        return keras.ops.mean((targets - outputs) ** 2)
+
+    model.layers[1].compile("sgd", loss)
+    masked = snip_tf.masked(model)
+    assert names_of_masked(masked) == ["in", "head"]
+    assert_same_output(masked, model)
+
+
 def adapted_normalization():
     layer = keras.layers.Normalization()
     x = np.random.default_rng(0).normal(5, 3, size=(20, 4)).astype("float32")
@@ -599,7 +797,17 @@ def adapted_vocabulary():
     return keras.Model(inputs, x), tf.constant([["a b"], ["d q"]])
 
 
-@pytest.mark.parametrize("network", [adapted_normalization, adapted_vocabulary])
+def adapted_frequencies():
+    layer = keras.layers.TextVectorization(output_mode="tf_idf")
+    layer.adapt(["a b c", "a a", "b d e f"])
+    inputs = keras.Input((), dtype="string")
+    x = keras.layers.Dense(2)(layer(inputs))
+    return keras.Model(inputs, x), tf.constant(["a b", "d q"])
+
+
+@pytest.mark.parametrize(
+    "network", [adapted_normalization, adapted_vocabulary, adapted_frequencies]
+)
 def test_what_adapt_learned_is_carried_over(network):
     model, x = network()
     masked = snip_tf.masked(model)

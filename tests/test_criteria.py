@@ -47,3 +47,23 @@ def test_shuffling_keeps_every_layers_share(batch):
     counts = [mask.sum() for mask in snip_tf.keep_top(scores, 0.95)]
     others = [mask.sum() for mask in snip_tf.keep_top(shuffled, 0.95)]
     np.testing.assert_array_equal(counts, others)
+
+
+def test_shuffled_keeps_the_shares_of_a_model_pruned_before(
+    small_model, small_batch
+):
+    snip_tf.prune(small_model, *small_batch, sparsity=0.25)
+    before = snip_tf.get_masks(small_model)
+    shares = [
+        [
+            int(mask.sum())
+            for mask in snip_tf.keep_top(
+                criterion(small_model, *small_batch), 0.6, masks=before
+            )
+        ]
+        for criterion in (
+            snip_tf.sensitivity,
+            snip_tf.criteria.shuffled_sensitivity,
+        )
+    ]
+    assert shares[0] == shares[1]

@@ -180,6 +180,15 @@ def test_quantised_exports_are_measured(place):
     assert 0 < row["difference"] < 1
 
 
+def test_another_backend_is_refused_at_once(place):
+    pytest.importorskip("jax")
+    status, output = run_script(
+        "export.py", "--run_dir=run", cwd=place, KERAS_BACKEND="jax"
+    )
+    assert status == 1, output
+    assert output.endswith("backend. Received: KERAS_BACKEND=jax\n")
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -190,6 +199,10 @@ def test_quantised_exports_are_measured(place):
         ),
         (["--export_dir=run"], "must be new, empty or hold earlier exports"),
         (["--export_dir=full"], "already holds exports: choose another"),
+        (
+            ["--test_images=50"],
+            "--batch_size must be at most .* images, 50. Received: 100",
+        ),
     ],
 )
 def test_bad_input_ends_with_one_clear_line(place, flags, message):

@@ -157,6 +157,65 @@ def test_figure_4_reports_how_well_labels_are_fitted():
     assert cells["training error, last period"] == "45.00"
 
 
+def failed_line_of(name, run):
+    surroundings = {"versions": {}, "commit": None, "processor": "", "cores": 1}
+    return records.line_of(name, run, {"error": "diverged", **surroundings})
+
+
+def test_what_failed_is_not_called_not_run():
+    only = "lenet_5_caffe-0.98-at-0.1"
+    (run,) = runner.plan("table_1", only=only, seeds=1)
+    cells = cells_of(report.text("table_1", [failed_line_of("table_1", run)]))
+    failed = cells["lenet_5_caffe-0.98-at-0.1"]
+    assert failed == {
+        "run": "lenet_5_caffe-0.98-at-0.1",
+        "weights kept": "failed",
+        "iterations": "10,000\\*",
+        "seeds": "0 of 1",
+        "test error": "failed",
+        "at best validation": "failed",
+        "paper": "0.8",
+        "difference": "failed",
+    }
+
+
+def test_failures_say_what_they_were_on():
+    """Beside a run of the same name on another backend, which did not fail."""
+    done = lines_of("table_2", (1.0, 2.0), only="gru_s")
+    (run,) = runner.plan("table_2", only="gru_s-0.95", backend="jax")
+    text = report.text("table_2", [*done, failed_line_of("table_2", run)])
+    assert "gru_s-0.95-seed0 (60,000 iterations, jax): diverged" in text
+    plain, jax = (r for r in text.splitlines() if r.startswith("| gru_s"))
+    assert "| 1 → 1 | 1.00 → 2.00 | +1.00 |" in plain
+    assert "| gru_s (jax) |" in jax
+    assert "| not run → 0 of 1 | not run → failed | failed |" in jax
+
+
+@pytest.mark.parametrize("name", experiments.EXPERIMENTS)
+def test_an_experiment_of_which_all_failed_is_drawn(name):
+    line = failed_line_of(name, runner.plan(name)[0])
+    assert figures.picture(name, [line])
+    assert "No run is finished." in report.text(name, [line])
+
+
+def test_other_data_are_a_row_of_their_own_in_figure_2():
+    only = "^mnist-class[01]"
+    lines = [
+        *lines_of("figure_2", (0.0, 0.0), only=only),
+        *lines_of("figure_2", (0.0,), only="^mnist-class0", dataset="mnist_5k"),
+    ]
+    rows = [
+        [cell.strip() for cell in row.strip("|").split("|")]
+        for row in report.text("figure_2", lines).splitlines()
+        if "| 0.9 |" in row
+    ]
+    assert [row[:3] for row in rows] == [
+        ["mnist", "0.9", "2"],
+        ["mnist (mnist_5k)", "0.9", "1"],
+        ["fashion_mnist", "0.9", "0"],
+    ]
+
+
 def test_failures_and_strays_are_told():
     run = runner.plan("table_1")[0]
     failed = records.line_of("table_1", run, {"error": "ValueError: no"})

@@ -255,6 +255,23 @@ def test_int8_takes_several_inputs_in_the_order_of_the_model():
 # Refused
 
 
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision_becomes_float32(policy):
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 2)),
+            keras.layers.Conv2D(4, 3, activation="relu", dtype=policy),
+            keras.layers.Flatten(dtype=policy),
+            keras.layers.Dense(3),
+        ]
+    )
+    x = np.random.default_rng(0).normal(size=(5, 8, 8, 2)).astype("float32")
+    found = outputs(litert.convert(model), x)
+    # 16 bits have 8 or 11 binary digits.
+    np.testing.assert_allclose(found, model(x), atol=0.05)
+    assert found.dtype == np.float32
+
+
 def test_unknown_quantization_is_refused():
     with pytest.raises(ValueError) as error:
         litert.convert(sparse(odd_widths), quantization="int4")

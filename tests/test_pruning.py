@@ -6,7 +6,7 @@ import pytest
 from conftest import CROSS_ENTROPY
 
 import snip_tf
-from snip_tf import layers
+from snip_tf import criteria, layers
 
 
 @pytest.mark.parametrize(
@@ -220,6 +220,51 @@ def test_pruning_again_goes_on_from_what_is_left(small_model, small_batch):
     assert snip_tf.summary(small_model).kept == 8
     for mask, old in zip(snip_tf.get_masks(small_model), before, strict=True):
         assert (mask <= old).all()
+
+
+@pytest.mark.parametrize(
+    "criterion",
+    [
+        snip_tf.sensitivity,
+        criteria.random,
+        criteria.magnitude,
+        criteria.shuffled_sensitivity,
+    ],
+)
+@pytest.mark.parametrize("min_kept", [0, 12])
+def test_pruning_again_never_takes_back(
+    criterion, min_kept, small_model, small_batch
+):
+    """Not even where the scores of what is left are zero, as those removed."""
+    x, y = small_batch
+    before = [
+        np.arange(mask.size).reshape(mask.shape) % 2
+        for mask in snip_tf.get_masks(small_model)
+    ]
+    snip_tf.set_masks(small_model, before)
+    dark = x.copy()
+    dark[:, 1:] = 0
+    snip_tf.prune(
+        small_model,
+        dark,
+        y,
+        sparsity=0.55,
+        criterion=criterion,
+        min_kept=min_kept,
+    )
+    after = snip_tf.get_masks(small_model)
+    for mask, old in zip(after, before, strict=True):
+        assert (mask <= old).all()
+    kappa = snip_tf.kept_weights(sum(mask.size for mask in after), 0.55)
+    assert sum(mask.sum() for mask in after) == kappa
+
+
+def test_more_than_is_left_is_refused():
+    scores, masks = [np.arange(1, 5)], [np.array([0, 1, 0, 1])]
+    (mask,) = snip_tf.keep_top(scores, 0.5, masks=masks)
+    np.testing.assert_array_equal(mask, [0, 1, 0, 1])
+    with pytest.raises(ValueError, match="which keeps 3, of a .* 2 left"):
+        snip_tf.keep_top(scores, 0.25, masks=masks)
 
 
 def test_removed_weights_do_not_come_back(small_model, small_batch):

@@ -13,6 +13,7 @@ import pytest
 from conftest import run_forked, run_script
 
 import checkpoints
+import fitting
 import worker
 from reproduction import estimates, experiments, pool, records, report, runner
 
@@ -226,9 +227,14 @@ def test_the_listing_tells_states_schedules_and_time(tmp_path):
     these = campaign("table_1", tmp_path, runs, measured=measured, workers=2)
     line = records.line_of("table_1", runs[0], {"test_error": 1.0})
     records.append(these.path, line)
-    name = "lenet_300_100-0.95-mnist-1000-tensorflow-seed0"
-    directory = tmp_path / "runs" / "table_1" / name
-    (directory / checkpoints.DIRECTORY / "000000250").mkdir(parents=True)
+    for run, identity in (
+        (runs[1], fitting.identity_of(runs[1].settings)),
+        (runs[2], {"code": "another"}),
+    ):
+        checkpoint = these._directory(run) / checkpoints.DIRECTORY / "000000250"
+        checkpoint.mkdir(parents=True)
+        progress = json.dumps({"step": 250, "identity": identity})
+        (checkpoint / "progress.json").write_text(progress)
     _, dense, half, new, total = these.listing().splitlines()
     assert "done" in dense
     # 6 fixed seconds and 0.1 for each of the 750 and 1,000 steps left.

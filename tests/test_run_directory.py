@@ -183,6 +183,32 @@ def test_the_commit_is_that_of_the_code_as_it_was_first_asked_for(tmp_path):
     assert before.surroundings()["commit"] == clean
 
 
+def test_the_code_is_known_by_what_stands_in_it(tmp_path):
+    """Of the scripts beside it and the package, committed or not."""
+
+    def code_of(text):
+        shutil.copy(run_directory.__file__, tmp_path)
+        (tmp_path / "other.py").write_text(text)
+        spec = importlib.util.spec_from_file_location(
+            "another", tmp_path / "run_directory.py"
+        )
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module.code()
+
+    assert code_of("momentum = 0.9") == code_of("momentum = 0.9")
+    assert code_of("momentum = 0.9") != code_of("momentum = 0.0")
+
+
+def test_the_backend_is_told_with_its_version():
+    assert run_directory.surroundings()["backend"] == "tensorflow"
+    assert "jax" not in run_directory.surroundings()["versions"]
+    pytest.importorskip("jax")
+    jax = run_directory.surroundings("jax")
+    assert jax["backend"] == "jax"
+    assert jax["versions"]["jax"]
+
+
 def test_without_git_there_is_no_commit(monkeypatch):
     run_directory._commit.cache_clear()
     monkeypatch.setenv("PATH", "")

@@ -400,6 +400,110 @@ def test_sample_weights_count(small_model, small_batch):
     )
 
 
+def padded_network():
+    return keras.Sequential(
+        [
+            keras.Input((5,), dtype="int32"),
+            layers.Embedding(9, 4, mask_zero=True),
+            layers.Dense(3),
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("loss", "network", "told"),
+    [
+        (keras.losses.MeanSquaredError(reduction="sum"), None, "'sum'"),
+        (
+            {"size": keras.losses.MeanSquaredError(reduction="sum")},
+            None,
+            "'sum'",
+        ),
+        (
+            keras.losses.SparseCategoricalCrossentropy(ignore_class=-1),
+            None,
+            "ignore_class=-1",
+        ),
+        ("mse", padded_network, "outputs with a padding mask"),
+    ],
+)
+@pytest.mark.parametrize("compiled", [True, False])
+def test_pieces_that_do_not_add_up_are_refused(
+    compiled, loss, network, told, small_model, small_batch
+):
+    model = small_model if network is None else network()
+    if compiled:
+        model.compile("sgd", loss)
+        loss = None
+    with pytest.raises(ValueError, match=f"mean over the examples.*{told}"):
+        snip_tf.sensitivity(model, *small_batch, loss=loss, micro_batch_size=4)
+
+
+class Subclassed(keras.Model):
+    """A model without symbolic outputs, whose real ones have a mask."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = padded_network()
+
+    def call(self, x):
+        return self.inner(x)
+
+
+def behind_a_nested_model():
+    """Keras' symbolic outputs have no mask here, the real ones have."""
+    inputs = keras.Input((5,), dtype="int32")
+    x = layers.Embedding(9, 4, mask_zero=True)(inputs)
+    inner = keras.Input((None, 4))
+    inner = keras.Model(inner, layers.Dense(3)(inner))
+    return keras.Model(inputs, inner(x))
+
+
+@pytest.mark.filterwarnings("ignore:Layer .* was passed an input with a mask")
+@pytest.mark.parametrize("network", [Subclassed, behind_a_nested_model])
+def test_padding_is_seen_where_the_graph_does_not_tell(network):
+    model = network()
+    x = np.random.default_rng(0).integers(0, 3, (8, 5))
+    model(x)
+    y = np.ones((8, 5, 3))
+    snip_tf.sensitivity(model, x, y, loss="mse")
+    with pytest.raises(ValueError, match="outputs with a padding mask"):
+        snip_tf.sensitivity(model, x, y, loss="mse", micro_batch_size=4)
+
+
+def test_a_padding_mask_that_ends_inside_does_not_hinder_pieces():
+    model = padded_network()
+    model.add(layers.LSTM(3))
+    model.compile("sgd", "mse")
+    x = np.random.default_rng(0).integers(0, 3, (8, 5))
+    whole = flat(snip_tf.sensitivity(model, x, np.ones((8, 3))))
+    cut = flat(
+        snip_tf.sensitivity(model, x, np.ones((8, 3)), micro_batch_size=3)
+    )
+    np.testing.assert_allclose(cut, whole, rtol=1e-4, atol=1e-8)
+
+
+def test_another_last_layer_is_noticed(small_model, small_batch):
+    x, y = small_batch
+    options = {"loss": "mse"}
+    y = np.eye(4)[y]
+    small_model.pop()
+    small_model.add(keras.layers.Activation("softmax"))
+    scores = []
+    for kind in ("relu", "softmax"):
+        small_model.pop()
+        gc.collect()
+        small_model.add(keras.layers.Activation(kind))
+        scores.append(flat(snip_tf.sensitivity(small_model, x, y, **options)))
+    probabilities = keras.ops.softmax(small_model.layers[0](x))
+    np.testing.assert_allclose(small_model(x), probabilities, rtol=1e-6)
+    expected = weight_times_gradient(
+        small_model, lambda: tf.reduce_mean((small_model(x) - y) ** 2)
+    )
+    np.testing.assert_allclose(scores[1], expected, rtol=1e-4, atol=1e-7)
+    assert np.abs(scores[0] - expected).max() > 0.01
+
+
 def test_freezing_batch_norm_is_noticed(batch):
     model = batch_norm_network()
     options = {"loss": CROSS_ENTROPY, "training": True}
@@ -433,6 +537,24 @@ def test_half_precision_does_not_lose_small_gradients():
     }
     same = kept["float32"] & kept["mixed_float16"]
     assert same.sum() > 0.97 * kept["float32"].sum()
+
+
+def test_half_precision_takes_large_losses():
+    """Gradients to 1,347: finite in 16 bits, but not a thousand times that."""
+    x, y = np.ones((8, 4)), np.full((8, 1), 500.0)
+    scores = []
+    for dtype in ("mixed_float16", "float32"):
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential(
+            [
+                keras.Input((4,)),
+                layers.Dense(8, dtype=dtype),
+                layers.Dense(1, dtype=dtype),
+            ]
+        )
+        model.compile("sgd", "mse")
+        scores.append(flat(snip_tf.sensitivity(model, x, y)))
+    np.testing.assert_allclose(*scores, rtol=0.02, atol=1e-4)
 
 
 def test_targets_of_another_length_are_refused(small_model, small_batch):
@@ -503,3 +625,120 @@ def test_warm_up_in_training_mode_is_refused(small_model, small_batch):
         snip_tf.sensitivity(
             small_model, *small_batch, warm_up=True, training=True
         )
+
+
+def test_warm_up_leaves_dropout_off():
+    model = keras.Sequential(
+        [
+            keras.Input((6,)),
+            keras.layers.Dropout(0.5),
+            keras.layers.BatchNormalization(epsilon=0.0, scale=False),
+            layers.Dense(3),
+        ]
+    )
+    model.compile("sgd", "mse")
+    generator = np.random.default_rng(0)
+    x, y = generator.normal(2, 3, (64, 6)), generator.normal(size=(64, 3))
+    warm = flat(snip_tf.sensitivity(model, x, y, warm_up=True))
+    standard = (x - x.mean(axis=0)) / x.std(axis=0)
+    dense = model.layers[-1]
+    weights, bias = dense.kernel.numpy(), dense.bias.numpy()
+    # The gradient of the mean squared error of x W + b, times W.
+    slope = standard.T @ (standard @ weights + bias - y) * weights
+    by_hand = np.abs(slope).ravel() / np.abs(slope).sum()
+    np.testing.assert_allclose(warm, by_hand, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["training", "warm_up"])
+def test_scoring_leaves_weights_that_a_layer_assigns(mode):
+    model = keras.Sequential(
+        [
+            keras.Input((6,)),
+            keras.layers.SpectralNormalization(keras.layers.Dense(5)),
+            layers.Dense(3),
+        ]
+    )
+    model.compile("sgd", "mse")
+    before = model.get_weights()
+    snip_tf.sensitivity(model, np.ones((4, 6)), np.ones((4, 3)), **{mode: True})
+    for weight, old in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(weight, old)
+
+
+def test_one_output_may_have_a_name(small_model, small_batch):
+    x, y = small_batch
+    inputs = keras.Input((4,))
+    named = keras.Model(inputs, {"digit": small_model(inputs)})
+    named.compile("sgd", "sparse_categorical_crossentropy")
+    small_model.compile("sgd", "sparse_categorical_crossentropy")
+    np.testing.assert_array_equal(
+        flat(snip_tf.sensitivity(named, x, {"digit": y})),
+        flat(snip_tf.sensitivity(small_model, x, y)),
+    )
+    with pytest.raises(ValueError, match="Received: a label 7"):
+        snip_tf.sensitivity(named, x, {"digit": np.full(8, 7)})
+
+
+def test_losses_may_be_given_by_the_names_of_the_outputs(small_batch):
+    x, _ = small_batch
+    inputs = keras.Input((4,))
+    outputs = [layers.Dense(2, name=name)(inputs) for name in "ab"]
+    model = keras.Model(inputs, outputs)
+    losses = {"a": "mse", "b": "mae"}
+    y = [np.ones((8, 2)), np.ones((8, 2))]
+    given = flat(snip_tf.sensitivity(model, x, y, loss=losses))
+    model.compile("sgd", losses)
+    np.testing.assert_array_equal(given, flat(snip_tf.sensitivity(model, x, y)))
+
+
+def test_what_layers_add_counts_beside_a_given_loss(small_batch):
+    """A vector too: it counts as its sum."""
+
+    class Adding(keras.layers.Layer):
+        def call(self, x):
+            self.add_loss(keras.ops.mean(x**2, axis=0))
+            return x
+
+    x, _ = small_batch
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            layers.Dense(3, activity_regularizer="l2"),
+            Adding(),
+        ]
+    )
+    given = flat(snip_tf.sensitivity(model, x, np.ones((8, 3)), loss="mse"))
+    model.compile("sgd", "mse")
+    compiled = flat(snip_tf.sensitivity(model, x, np.ones((8, 3))))
+    np.testing.assert_allclose(given, compiled, rtol=1e-6)
+
+
+def test_a_model_that_runs_eagerly_is_scored_eagerly(small_model, small_batch):
+    traced = flat(snip_tf.sensitivity(small_model, *small_batch))
+    seen = []
+
+    def loss(targets, logits):
+        seen.append(keras.ops.convert_to_numpy(logits))
+        return CROSS_ENTROPY(targets, logits)
+
+    small_model.compile("sgd", loss, run_eagerly=True)
+    eager = flat(snip_tf.sensitivity(small_model, *small_batch))
+    assert len(seen) == 1
+    np.testing.assert_allclose(eager, traced, rtol=1e-5)
+
+
+def test_a_loss_of_the_models_own_is_used(small_batch):
+    """Also one that knows of no `training`, which Keras still takes."""
+
+    class Halved(keras.Sequential):
+        def compute_loss(self, x, y, y_pred, sample_weight=None):
+            return tf.reduce_mean(y_pred[:, 0] ** 2)
+
+    x, y = small_batch
+    model = Halved([keras.Input((4,)), layers.Dense(3)])
+    model.compile("sgd", "mse")
+    expected = weight_times_gradient(
+        model, lambda: tf.reduce_mean(model(x)[:, 0] ** 2)
+    )
+    found = flat(snip_tf.sensitivity(model, x, np.ones((8, 3))))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-8)

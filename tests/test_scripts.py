@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from conftest import run_forked, run_script
 
+import run_directory
 import snip_tf
 
 _RUN = ("--dataset=mnist_5k", "--steps=40", "--validate_every=20")
@@ -48,6 +49,27 @@ def test_prune_writes_a_network_with_exactly_kappa_weights(place):
     assert result_of(place / "pruned")["kept"] == 13_331
 
 
+def test_prune_waits_for_no_run_that_is_going_on(tmp_path):
+    fcntl = pytest.importorskip("fcntl")
+    place = tmp_path / "run"
+    run_directory.create(place, {"seed": 3})
+    (place / "best.weights.h5").write_text("of the run")
+    descriptor = os.open(place, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    status, output = run_forked(
+        "prune.py",
+        "--model=lenet_300_100",
+        "--dataset=mnist_5k",
+        "--sparsity=0.9",
+        "--run_dir=run",
+        cwd=tmp_path,
+    )
+    os.close(descriptor)
+    assert status == 1, output
+    assert "error: Runs side by side must have directories of" in output
+    assert (place / "best.weights.h5").read_text() == "of the run"
+
+
 def test_training_goes_on_from_the_pruned_model(place):
     pruned = keras.models.load_model(place / "pruned" / "model.keras")
     trained = keras.models.load_model(place / "trained" / "model.keras")
@@ -72,6 +94,7 @@ def test_a_run_directory_holds_settings_result_model_and_logs(place):
     config = json.loads((place / "trained" / "config.json").read_text())
     assert config.pop("snip_tf_run") == 1
     assert config == {name: result[name] for name in config}
+    assert result["backend"] == "tensorflow"
     assert config["pruned_model"] == "pruned/model.keras"
     assert config["kernel_initializer"] is None  # it was not built here
     assert config["recipe"]["steps"] == 40

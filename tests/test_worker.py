@@ -1,8 +1,10 @@
 import pathlib
 
+import keras
 import pytest
 
 import worker
+from reproduction import runner
 
 
 def job(directory="/scratch/a run/seed0", data_dir=None):
@@ -40,3 +42,20 @@ def test_a_long_error_keeps_its_beginning_and_its_end():
     assert text.startswith("ValueError: begin")
     assert text.endswith("end")
     assert len(text) < 510
+
+
+def test_what_fails_under_tensorflow_fails_the_run_on_another_backend(
+    tmp_path, monkeypatch
+):
+    """A process of its own scores, here on more images than there are."""
+    (run,) = runner.plan(
+        "figure_3", only="on-10000-", dataset="mnist_5k", seeds=1, steps=30
+    )
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(RuntimeError) as caught:
+        worker.result_of(worker.job_of(run, tmp_path))
+    assert str(caught.value) == (
+        "building under TensorFlow failed: ValueError: `size` must be at most "
+        "3600, the number of training images. Received: size=10000"
+    )
+    assert not list(tmp_path.iterdir())

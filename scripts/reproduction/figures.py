@@ -173,7 +173,7 @@ def _draw_errors(figure, groups):
     for place, group in enumerate(groups):
         label = result_tables.label(group)
         if not group.lines:
-            label += ", not run"
+            label += ", failed" if group.failed else ", not run"
         elif not is_one:
             label += f", {group.run.schedule}"
         labels.append(label)
@@ -229,7 +229,8 @@ def _draw_error(axes, place, error, deviation, **style):
 
 def _spread_out(axes):
     """Makes the axis of errors logarithmic where they differ widely."""
-    values = np.concatenate([line.get_xdata() for line in axes.get_lines()])
+    drawn = [line.get_xdata() for line in axes.get_lines()]
+    values = np.concatenate([np.zeros(0), *drawn])
     values = values[values > 0]
     if values.size and values.max() > 8 * values.min():
         axes.set_xscale("log")

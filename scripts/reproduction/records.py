@@ -81,13 +81,18 @@ class Group:
 
     Attributes:
         run: One of them, with seed 0.
-        lines: Their lines, by seed; none if it was not run.
+        lines: Their lines, by seed; none if it was not run, or failed.
         failed: How many more were run and failed.
     """
 
     run: Run
     lines: tuple[dict, ...] = ()
     failed: int = 0
+
+    @property
+    def was_run(self):
+        """Whether any of them was run, if only to fail."""
+        return bool(self.lines or self.failed)
 
     def values(self, name):
         """Returns one number of each line."""
@@ -244,11 +249,11 @@ def strays(experiment_name, lines):
 
 
 def groups(experiment_name, lines):
-    """Returns the finished runs in `Group`s, in the order of the rows.
+    """Returns the runs that were made in `Group`s, in the order of the rows.
 
     Runs of other schedules, data or backends are groups of their own: first
     those on the row's own data, then the longest schedule. A row without a
-    finished run is an empty group.
+    run is an empty group.
     """
     found = collections.defaultdict(list)
     failed = collections.Counter()
@@ -262,7 +267,7 @@ def groups(experiment_name, lines):
             found[seedless].append(line)
     result = []
     for row in experiments.EXPERIMENTS[experiment_name].rows:
-        own = [run for run in found if run.row == row]
+        own = [run for run in {**found, **failed} if run.row == row]
         own.sort(key=_order)
         for run in own:
             of_run = sorted(found[run], key=lambda line: line["seed"])

@@ -153,12 +153,13 @@ def _quoted():
 
 
 def _failed(name, lines):
-    return [
-        f"{run.name} ({run.settings.recipe.steps:,} iterations): "
-        f"{line['error']}"
-        for run, line in records.by_run(name, lines).values()
-        if "error" in line
-    ]
+    failed = []
+    for run, line in records.by_run(name, lines).values():
+        if "error" in line:
+            steps = f"{run.settings.recipe.steps:,} iterations"
+            what = ", ".join([steps, *run.departures])
+            failed.append(f"{run.name} ({what}): {line['error']}")
+    return failed
 
 
 def _surroundings(groups):

@@ -7,7 +7,7 @@ import statistics
 
 from reproduction import records
 
-_NOT_RUN = "not run"
+_NOT_RUN, _FAILED = "not run", "failed"
 _NO_NUMBER = "–"
 
 
@@ -59,8 +59,12 @@ def comparison(groups):
 
 def label(group):
     """Returns the name of a group, with how it departs from its row."""
+    return _with_departures(group.run.row.name, group)
+
+
+def _with_departures(name, group):
     departures = (f"({departure})" for departure in group.run.departures)
-    return " ".join([group.run.row.name, *departures])
+    return " ".join([name, *departures])
 
 
 def _errors(groups):
@@ -113,7 +117,9 @@ def _fits(groups):
                 _kept(group),
                 _iterations(group),
                 _seeds(group),
-                f"{statistics.fmean(losses):.4f}" if losses else _NOT_RUN,
+                f"{statistics.fmean(losses):.4f}"
+                if losses
+                else _nothing(group),
                 _error(group, "train_error"),
                 _error(group),
             )
@@ -139,7 +145,7 @@ def _pairs(groups):
     rows = []
     for model in dict.fromkeys(group.run.settings.model for group in groups):
         own = [group for group in groups if group.run.settings.model == model]
-        schedules = [_schedule(group) for group in own if group.lines]
+        schedules = [_schedule(group) for group in own if group.was_run]
         for schedule in dict.fromkeys(schedules or [_schedule(own[0])]):
             rows.append(_pair(*_dense_and_sparse(own, schedule)))
     return header, rows
@@ -164,8 +170,8 @@ def _dense_and_sparse(groups, schedule):
 
 def _pair(dense, sparse):
     both = (dense, sparse)
-    ran = next((group for group in both if group.lines), dense)
-    change = _NOT_RUN
+    ran = next((group for group in both if group.was_run), dense)
+    change = _nothing(*both)
     if dense.lines and sparse.lines:
         delta = sparse.mean("test_error") - dense.mean("test_error")
         change = f"{delta:+.2f}"
@@ -187,7 +193,7 @@ def _pair(dense, sparse):
 
 def _arrow(values):
     values = list(values)
-    if len(set(values)) == 1 and values[0] in (_NOT_RUN, _NO_NUMBER):
+    if len(set(values)) == 1 and values[0] in (_NOT_RUN, _FAILED, _NO_NUMBER):
         return values[0]
     return " → ".join(values)
 
@@ -203,10 +209,11 @@ def _pictures(groups):
         "of them in the first layer, mean over classes",
     )
     rows = []
-    for dataset in dict.fromkeys(
-        group.run.row.settings.dataset for group in groups
-    ):
-        own = [g for g in groups if g.run.row.settings.dataset == dataset]
+    by_data = {}
+    for group in groups:
+        data = _with_departures(group.run.row.settings.dataset, group)
+        by_data.setdefault(data, []).append(group)
+    for data, own in by_data.items():
         lines = [line for group in own for line in group.lines]
         seeds = {line["seed"] for line in lines}
         for sparsity in own[0].run.row.sparsities:
@@ -215,33 +222,40 @@ def _pictures(groups):
             first = [sum(line["kept_per_pixel"][key]) for line in lines]
             rows.append(
                 (
-                    dataset,
+                    data,
                     key,
                     str(sum(bool(group.lines) for group in own)),
                     str(len(seeds)),
                     ", ".join(f"{count:,}" for count in sorted(kept))
-                    or _NOT_RUN,
-                    f"{statistics.fmean(first):,.0f}" if first else _NOT_RUN,
+                    or _nothing(*own),
+                    f"{statistics.fmean(first):,.0f}"
+                    if first
+                    else _nothing(*own),
                 )
             )
     return header, rows
 
 
+def _nothing(*groups):
+    """Returns why there is no number of groups without a finished run."""
+    return _FAILED if any(group.failed for group in groups) else _NOT_RUN
+
+
 def _kept(group):
     counts = sorted(set(group.values("kept")))
-    return ", ".join(f"{count:,}" for count in counts) or _NOT_RUN
+    return ", ".join(f"{count:,}" for count in counts) or _nothing(group)
 
 
 def _iterations(group):
     """Returns the number of iterations, with a star if it is shortened."""
-    if not group.lines:
+    if not group.was_run:
         return _NOT_RUN
     star = "\\*" if group.run.is_shortened else ""
     return f"{group.run.settings.recipe.steps:,}{star}"
 
 
 def _seeds(group):
-    if not group.lines:
+    if not group.was_run:
         return _NOT_RUN
     done = len(group.lines)
     return f"{done} of {done + group.failed}" if group.failed else f"{done}"
@@ -249,7 +263,7 @@ def _seeds(group):
 
 def _error(group, name="test_error"):
     if not group.lines:
-        return _NOT_RUN
+        return _nothing(group)
     deviation = group.deviation(name)
     spread = "" if deviation is None else f" ± {deviation:.2f}"
     return f"{group.mean(name):.2f}{spread}"
@@ -262,7 +276,7 @@ def _number(error):
 def _difference(group, other):
     """Returns ours less another error, and that in our standard deviations."""
     if not group.lines:
-        return _NOT_RUN
+        return _nothing(group)
     if other is None or not group.run.is_on_own_data:
         return _NO_NUMBER
     difference = group.mean("test_error") - other

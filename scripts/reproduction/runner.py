@@ -10,6 +10,7 @@ import tempfile
 from absl import logging
 
 import checkpoints
+import fitting
 import run_directory
 import worker
 from reproduction import estimates, experiments, pool, progress, records
@@ -97,7 +98,7 @@ class Campaign:
         """Returns "done", "failed", "missing" or the steps it has come to."""
         if run.key in found:
             return "failed" if "error" in found[run.key][1] else "done"
-        steps = checkpoints.steps_done(self._directory(run))
+        steps = self._steps_done(run)
         return f"{steps:,} steps done" if steps else "missing"
 
     def missing(self):
@@ -232,8 +233,16 @@ class Campaign:
 
     def _steps(self, run):
         """Returns how many steps of a run are left."""
-        done = checkpoints.steps_done(self._directory(run))
-        return run.settings.recipe.steps - done
+        return run.settings.recipe.steps - self._steps_done(run)
+
+    def _steps_done(self, run):
+        """Returns the steps that a run can go on after."""
+        directory = self._directory(run)
+        steps = checkpoints.steps_done(directory)
+        if not steps:
+            return 0
+        identity = fitting.identity_of(run.settings, backend=run.backend)
+        return steps if checkpoints.fits(directory, identity) else 0
 
     def _directory(self, run):
         """Returns the directory of a run until it is done."""
