@@ -1,3 +1,4 @@
+import dataclasses
 import re
 
 import pytest
@@ -37,7 +38,8 @@ def test_rows_as_the_paper_has_them():
     counts = {name: len(experiment.rows) for name, experiment in _ALL.items()}
     assert counts == {
         "figure_1": 2 * 10,
-        "table_1": 2 * 3 + 2,
+        "table_1": 3 * 3,
+        "ablations": 3 + 11,
         "table_2": 12 * 2,
         "figure_2": 2 * 10,
         "figure_3": 6,
@@ -85,10 +87,40 @@ def test_table_1_prunes_as_far_as_the_paper():
         (0.0, 0.9),
         (0.98, 0.8),
         (0.99, 1.1),
+        (0.0, 0.9),
         (0.98, 0.8),
         (0.99, 1.1),
     ]
     assert rows[0].settings.recipe.steps >= 25_000  # beyond the first drop
+
+
+def test_each_ablation_changes_what_it_says_and_no_more():
+    rows = {row.name: row.settings for row in _ALL["ablations"].rows}
+    unchanged = dataclasses.asdict(rows.pop("lenet_300_100-0.95"))
+    changed = {}
+    for name, settings in rows.items():
+        values = dataclasses.asdict(settings)
+        recipe = unchanged["recipe"]
+        changed[name.removeprefix("lenet_300_100-")] = {
+            key for key in values if values[key] != unchanged[key]
+        } - {"recipe"} | {
+            key for key in recipe if values["recipe"][key] != recipe[key]
+        }
+    assert changed == {
+        "0": {"sparsity"},
+        "0.98": {"sparsity"},
+        "0.95-reinit": {"reinit"},
+        "0.95-random-biases": {"bias_initializer"},
+        "0.95-vs_x": {"kernel_initializer"},
+        "0.95-vs_h": {"kernel_initializer"},
+        "0.95-scored-on-10000": {"score_batch_size"},
+        "0.95-no-l2": {"l2"},
+        "0.95-twice-l2": {"l2"},
+        "0.95-at-0.03": {"learning_rate"},
+        "0.95-at-0.3": {"learning_rate"},
+        "0.95-60k": {"steps", "drops"},
+        "0.95-60k-random-biases": {"steps", "drops", "bias_initializer"},
+    }
 
 
 def test_table_3_trains_with_adam_from_glorot_without_l2():

@@ -37,6 +37,7 @@ def campaign(name, path, runs, **options):
     [
         ("figure_1", "lenet_300_100-0.9"),
         ("table_1", "lenet_5_caffe-0.99-seed"),
+        ("ablations", "0.95-random-biases"),
         ("table_2", "gru_s-0.95"),
         ("figure_2", "^mnist-class3"),
         ("figure_3", "on-10-"),
@@ -150,8 +151,8 @@ def test_runs_are_exact_whatever_came_before_and_where_they_died(
 
 def test_plan_has_all_runs_of_a_seed_together():
     runs = runner.plan("table_1")
-    assert len(runs) == 8 * 5
-    assert [run.settings.seed for run in runs] == sorted(8 * list(range(5)))
+    assert len(runs) == 9 * 5
+    assert [run.settings.seed for run in runs] == sorted(9 * list(range(5)))
     assert runs[0].name == "lenet_300_100-0-seed0"
 
 
