@@ -113,11 +113,15 @@ def main():
     except KeyboardInterrupt:
         print("\nThe same command goes on with what is missing.")
         raise
-    failed = campaign.failures() | lost
+    recorded = campaign.failures()
+    failed = recorded | lost
     if failed:
         print(f"{len(failed)} of {len(campaign.runs)} runs failed:")
         for run_name, error in failed.items():
             print(f"  {run_name}: {error}")
+    if lost:
+        print("The same command goes on with what lost its process.")
+    if recorded:
         print("--retry_failed runs again what failed.")
     if campaign.path.exists():
         report.write([name], results)

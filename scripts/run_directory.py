@@ -44,6 +44,8 @@ _FILES = {
     "result.json.part",
 }
 _CODE = ("snip_tf", "models", "scripts")
+# The scripts that a run computes with.
+_COMPUTING = ("checkpoints", "environment", "experiment", "fitting", "worker")
 _PACKAGES = ("tensorflow", "keras", "numpy", "snip_tf")
 
 
@@ -214,14 +216,15 @@ def surroundings(backend=None):
 @functools.cache  # that of the code that is running, whatever comes later
 def code():
     """Returns a hash of the code that runs compute with, committed or not."""
-    places = [pathlib.Path(__file__).parent]
+    scripts = pathlib.Path(__file__).parent
+    paths = [scripts / f"{name}.py" for name in _COMPUTING]
     for package in ("snip_tf", "snip_tf.models"):
         spec = importlib.util.find_spec(package)
-        places += map(pathlib.Path, spec.submodule_search_locations)
+        for place in spec.submodule_search_locations:
+            paths += sorted(pathlib.Path(place).glob("*.py"))
     hashed = hashlib.sha256()
-    for place in places:
-        for path in sorted(place.glob("*.py")):
-            hashed.update(hashlib.sha256(path.read_bytes()).digest())
+    for path in paths:
+        hashed.update(hashlib.sha256(path.read_bytes()).digest())
     return hashed.hexdigest()
 
 

@@ -5,6 +5,7 @@ its standard output, a line of JSON each, and ends when its input does: also if
 the process that started it was killed.
 """
 
+import contextlib
 import dataclasses
 import functools
 import gc
@@ -12,6 +13,7 @@ import json
 import os
 import pathlib
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -121,24 +123,33 @@ def _network(job, settings, data, directory):
         [sys.executable, __file__, "build"],
         input=json.dumps(job),
         env={**os.environ, "KERAS_BACKEND": "tensorflow"},
-        capture_output=True,
+        stdout=subprocess.PIPE,
         text=True,
     )
-    if done.returncode:
-        said = done.stderr.splitlines() or [f"status {done.returncode}"]
-        raise RuntimeError(f"building under TensorFlow failed: {said[-1]}")
+    reply = {"error": f"its process ended with status {done.returncode}"}
+    if not done.returncode:
+        reply = json.loads(done.stdout.splitlines()[-1])
+    if "error" in reply:
+        raise RuntimeError(
+            f"building under TensorFlow failed: {reply['error']}"
+        )
     model = experiment.load_model(directory / _PRUNED)
-    return model, float(done.stdout.splitlines()[-1])
+    return model, reply["seconds"]
 
 
 def _build():
     """Saves the network of the job that is the standard input."""
     job = json.load(sys.stdin)
     settings = records.settings_of(job["settings"])
-    data = experiment.load_data(settings)
-    model, seconds = experiment.build_and_prune(settings, data)
-    model.save(pathlib.Path(job["directory"]) / _PRUNED)
-    print(seconds)
+    try:
+        data = experiment.load_data(settings)
+        model, seconds = experiment.build_and_prune(settings, data)
+        path = pathlib.Path(job["directory"]) / _PRUNED
+        run_directory.save_model(model, path)
+    except Exception as error:  # told by the run that it is built for
+        print(json.dumps({"error": in_short(error, job)}))
+    else:
+        print(json.dumps({"seconds": seconds}))
 
 
 def _kept_per_pixel(masks):
@@ -178,6 +189,7 @@ def in_short(error, job):
     text = " ".join(f"{type(error).__name__}: {error}".split())
     places = {
         job["directory"]: "run_dir",
+        os.environ.get("TFDS_DATA_DIR"): "data_dir",
         job["settings"]["data_dir"]: "data_dir",
         str(pathlib.Path.cwd()): ".",
         str(pathlib.Path(__file__).parents[1]): ".",
@@ -194,9 +206,14 @@ def in_short(error, job):
 
 
 def _listen(jobs):
-    """Passes the jobs on; when there are no more, there is no more to do."""
+    """Passes the jobs on; when there are no more, there is no more to do.
+
+    Neither is there for a process that builds: it leads their group.
+    """
     for line in sys.stdin:
         jobs.put(json.loads(line))
+    with contextlib.suppress(AttributeError, ProcessLookupError):
+        os.killpg(os.getpid(), signal.SIGKILL)
     os._exit(0)
 
 

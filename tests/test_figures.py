@@ -301,4 +301,4 @@ def test_the_comparison_counts_in_standard_deviations_of_ours(tmp_path):
         "+1.05 (+1.5 sd)",
     ]
     assert cells["table_2", "vgg_like-0.97"] == ["8.00", "–", *["not run"] * 5]
-    assert len(cells) == 8 + 24 + 16
+    assert len(cells) == 9 + 24 + 16

@@ -106,7 +106,7 @@ def test_seeds_are_one_group_and_schedules_never():
         for run, error in zip(
             runner.plan(
                 "table_1",
-                only="lenet_5_caffe-0-",
+                only="lenet_5_caffe-0-seed",
                 seeds=len(errors),
                 steps=steps,
             ),

@@ -1,6 +1,7 @@
 import importlib.util
 import json
 import os
+import pathlib
 import shutil
 import subprocess
 
@@ -81,11 +82,18 @@ def test_a_path_that_is_a_file_is_refused(tmp_path):
     assert (tmp_path / "file").read_text() == "text"
 
 
-def test_json_is_written_whole_or_not_at_all(tmp_path):
+def test_json_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     path = tmp_path / "result.json"
     run_directory.write_json(path, {"errors": [1.5]})
-    with pytest.raises(TypeError):
-        run_directory.write_json(path, {"errors": object()})
+
+    def write_half(path, text, **options):
+        with open(path, "w") as file:
+            file.write(text[: len(text) // 2])
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(pathlib.Path, "write_text", write_half)
+    with pytest.raises(OSError, match="No space"):
+        run_directory.write_json(path, {"errors": [2.5]})
     assert json.loads(path.read_text()) == {"errors": [1.5]}
 
 
@@ -186,9 +194,11 @@ def test_the_commit_is_that_of_the_code_as_it_was_first_asked_for(tmp_path):
 def test_the_code_is_known_by_what_stands_in_it(tmp_path):
     """Of the scripts beside it and the package, committed or not."""
 
-    def code_of(text):
+    def code_of(text, demo=""):
         shutil.copy(run_directory.__file__, tmp_path)
-        (tmp_path / "other.py").write_text(text)
+        for name in run_directory._COMPUTING:
+            (tmp_path / f"{name}.py").write_text(text)
+        (tmp_path / "demo.py").write_text(demo)
         spec = importlib.util.spec_from_file_location(
             "another", tmp_path / "run_directory.py"
         )
@@ -198,6 +208,8 @@ def test_the_code_is_known_by_what_stands_in_it(tmp_path):
 
     assert code_of("momentum = 0.9") == code_of("momentum = 0.9")
     assert code_of("momentum = 0.9") != code_of("momentum = 0.0")
+    # What no run computes with does not end one.
+    assert code_of("momentum = 0.9") == code_of("momentum = 0.9", "title = 1")
 
 
 def test_the_backend_is_told_with_its_version():

@@ -54,6 +54,12 @@ def picture(name, lines):
     return content.getvalue()
 
 
+def _nothing_of(row, groups):
+    """Returns why there is nothing to draw of a row."""
+    failed = any(group.failed for group in groups if group.run.row == row)
+    return "failed" if failed else "not run"
+
+
 def _ran(groups):
     return [group for group in groups if group.lines]
 
@@ -111,7 +117,7 @@ def _draw_batch_sizes(figure, groups):
     ran = {group.run.row for group in _ran(groups)}
     labels = [
         f"{row.settings.score_batch_size:,}"
-        + ("" if row in ran else "\nnot run")
+        + ("" if row in ran else f"\n{_nothing_of(row, groups)}")
         for row in rows
     ]
     axes.set_xticks(range(len(rows)), labels)
@@ -173,7 +179,7 @@ def _draw_errors(figure, groups):
     for place, group in enumerate(groups):
         label = result_tables.label(group)
         if not group.lines:
-            label += ", failed" if group.failed else ", not run"
+            label += f", {_nothing_of(group.run.row, [group])}"
         elif not is_one:
             label += f", {group.run.schedule}"
         labels.append(label)
@@ -269,11 +275,15 @@ def _draw_losses(figure, groups):
     axes.xaxis.set_major_formatter(
         matplotlib.ticker.StrMethodFormatter("{x:,.0f}")
     )
-    axes.set_ylim(bottom=0)
+    # Room for the markers of what is zero.
+    axes.set_ylim(bottom=-0.04 * axes.get_ylim()[1])
     axes.grid(alpha=0.3)
-    missing = [g.run.row.name for g in groups if not g.lines]
+    missing = [
+        f"{row.name} {_nothing_of(row, groups)}"
+        for row in dict.fromkeys(g.run.row for g in groups if not g.lines)
+    ]
     if missing:
-        axes.set_title(f"not run: {', '.join(missing)}")
+        axes.set_title(", ".join(missing))
     _legend(figure, [axes], ncols=2 if is_one else 1)
 
 

@@ -141,7 +141,12 @@ def settings_of(values):
 
 
 def append(path, line):
-    """Appends a line to a file in one write, and has it reach the disk."""
+    """Appends a line to a file in one write, and has it reach the disk.
+
+    Raises:
+        OSError: If it could not be written whole. What was is passed over by
+            `read`.
+    """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(line, separators=(",", ":")) + "\n"
@@ -150,7 +155,9 @@ def append(path, line):
             file.seek(-1, os.SEEK_END)
             if file.read(1) != b"\n":
                 text = "\n" + text  # ends a line that was cut short
-        file.write(text.encode("utf-8"))
+        content = text.encode("utf-8")
+        if file.write(content) != len(content):
+            raise OSError(f"The disk must have room for a line of {path}")
         os.fsync(file.fileno())
 
 

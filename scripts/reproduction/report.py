@@ -1,5 +1,7 @@
 """The report of an experiment, from its recorded lines alone."""
 
+import os
+
 from reproduction import estimates, experiments, records, result_tables
 from snip_tf import training
 
@@ -26,6 +28,8 @@ def write(names, directory):
     # Needs matplotlib, which nothing else here does.
     from reproduction import figures
 
+    if not names:
+        raise FileNotFoundError(f"There is nothing to draw in {directory}")
     for name in names:
         path = directory / f"{name}.jsonl"
         lines = records.read(path)
@@ -40,7 +44,8 @@ def write(names, directory):
 
 
 def _replace(path, content):
-    beside = path.with_suffix(".part")
+    # Two experiments may end at the same time.
+    beside = path.with_suffix(f".{os.getpid()}.part")
     beside.write_bytes(content)
     beside.replace(path)
     print(f"Wrote {path}")
@@ -86,8 +91,12 @@ def text(name, lines):
         )
     parts.append(_surroundings(groups))
     parts.append(f"`python scripts/reproduce.py --experiment={name}`")
-    if any(group.run.settings != group.run.row.at() for group in groups):
-        parts[-1] += ", with the `--steps` or `--dataset` that the rows say"
+    if any(
+        group.run.settings != group.run.row.at() or group.run.departures
+        for group in groups
+    ):
+        flags = "`--steps`, `--dataset` or `--backend`"
+        parts[-1] += f", with the {flags} that the rows say"
     return "\n\n".join(parts) + "\n"
 
 
@@ -120,7 +129,7 @@ def _schedules(groups):
             group.run.settings.recipe.drops,
         )
         for group in groups
-        if group.lines and group.run.is_shortened
+        if group.was_run and group.run.is_shortened
     }
     if not shortened:
         return []
@@ -156,8 +165,7 @@ def _failed(name, lines):
     failed = []
     for run, line in records.by_run(name, lines).values():
         if "error" in line:
-            steps = f"{run.settings.recipe.steps:,} iterations"
-            what = ", ".join([steps, *run.departures])
+            what = ", ".join([run.schedule, *run.departures])
             failed.append(f"{run.name} ({what}): {line['error']}")
     return failed
 

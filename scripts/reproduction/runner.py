@@ -98,8 +98,11 @@ class Campaign:
         """Returns "done", "failed", "missing" or the steps it has come to."""
         if run.key in found:
             return "failed" if "error" in found[run.key][1] else "done"
-        steps = self._steps_done(run)
-        return f"{steps:,} steps done" if steps else "missing"
+        steps = checkpoints.steps_done(self._directory(run))
+        if not steps:
+            return "missing"
+        lost = "" if self._steps_done(run) else ", by other code: begins anew"
+        return f"{steps:,} steps done{lost}"
 
     def missing(self):
         """Returns the runs that are to do."""

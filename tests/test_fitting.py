@@ -1,0 +1,42 @@
+"""What is reported of a training, against what was seen while it went on."""
+
+import keras
+import numpy as np
+
+import experiment
+import worker
+from reproduction import runner
+from snip_tf import data as data_module
+
+
+def test_errors_are_those_after_the_last_and_the_best_validation(tmp_path):
+    """The learning rate is too high, so that the last is not the best."""
+    (run,) = runner.plan(
+        "ablations", only="95-at-0.3", dataset="mnist_5k", steps=120, seeds=1
+    )
+    data = experiment.load_data(run.settings)
+    accuracies, errors = [], []
+
+    class Seen(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs):
+            accuracies.append(logs["val_accuracy"])
+            test = data_module.evaluation_batches(data, "test")
+            # Of the outputs alone: `evaluate` would end the epoch's metrics.
+            wrong = [
+                np.argmax(self.model(images), axis=1) != labels
+                for images, labels in test
+            ]
+            errors.append(100 * np.concatenate(wrong).mean())
+
+    result = worker.result_of(worker.job_of(run, tmp_path), [Seen()])
+    best = int(np.argmax(accuracies))
+    period = run.settings.validate_every
+    assert len(errors) == 120 // period
+    assert result["best_validation_step"] == period * (best + 1)
+    np.testing.assert_allclose(result["test_error"], errors[-1], atol=1e-3)
+    np.testing.assert_allclose(
+        result["test_error_at_best_validation"], errors[best], atol=1e-3
+    )
+    np.testing.assert_allclose(
+        result["validation_error"], 100 * (1 - accuracies[-1]), atol=1e-3
+    )
