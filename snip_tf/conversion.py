@@ -251,7 +251,8 @@ def _changed(config, change, is_left):
         return config
     is_object = "registered_name" in config
     if is_object and is_left(config):
-        return config
+        # Nothing inside changes either, but that it is not compiled.
+        change, is_left = (lambda left: left), (lambda left: False)
     config = {
         key: _changed(value, change, is_left)
         for key, value in config.items()

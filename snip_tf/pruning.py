@@ -89,6 +89,10 @@ def keep_top(scores, sparsity, min_kept=0, masks=None):
         flat = flat.astype(np.result_type(flat, np.float32), copy=False)
         for part, mask in zip(np.split(flat, ends), masks, strict=True):
             part[np.ravel(mask) == 0] = -np.inf
+    if min_kept < 0:
+        raise ValueError(
+            f"`min_kept` must not be negative. Received: min_kept={min_kept}"
+        )
     if min_kept:
         kernels = [score.ndim > 1 for score in scores]
         flat = _raised(np.split(flat, ends), kernels, kappa, min_kept)
@@ -123,7 +127,7 @@ def _raised(parts, kernels, kappa, min_kept):
         raised.append(part)
     flat = np.concatenate(raised)
     needed = np.count_nonzero(np.isposinf(flat))
-    if not 0 <= needed <= kappa:
+    if needed > kappa:
         raise ValueError(
             f"`min_kept` must leave room among the {kappa} weights to keep. "
             f"Received: min_kept={min_kept}, which needs {needed}"

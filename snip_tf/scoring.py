@@ -13,6 +13,14 @@ import tensorflow as tf
 
 from snip_tf import layers, overriding
 
+_OF_WHOLE_BATCHES = (
+    keras.losses.Circle,
+    keras.losses.Dice,
+    keras.losses.Tversky,
+    keras.losses.circle,
+    keras.losses.dice,
+    keras.losses.tversky,
+)
 # The latest traced scoring function of each model, with what it was traced for.
 # A trace costs far more than a pass, and is of no use once its model is gone.
 _TRACED = weakref.WeakKeyDictionary()
@@ -146,6 +154,12 @@ def _written(model, training):
 def _check_mean(losses):
     """Refuses losses of which the pieces of a batch do not add up."""
     for one in tf.nest.flatten(losses):
+        if isinstance(one, str):
+            one = keras.losses.get(one)
+        # One number for the whole batch, or for the pairs in it.
+        known = one if one in _OF_WHOLE_BATCHES else type(one)
+        if known in _OF_WHOLE_BATCHES and getattr(one, "axis", None) is None:
+            _refuse_cut(f"the loss {known.__name__}")
         reduction = getattr(one, "reduction", "mean")
         ignored = getattr(one, "ignore_class", None)
         if reduction not in ("mean", "sum_over_batch_size"):
@@ -218,8 +232,6 @@ def _warm_up(model, x):
     ]
     momenta = [norm.momentum for norm in norms]
     try:
-        for norm in norms:
-            norm.momentum = 0.0
         with overriding.overridden(norms, "call", _in_training_mode):
             model(x, training=False)
     finally:
@@ -228,8 +240,13 @@ def _warm_up(model, x):
 
 
 def _in_training_mode(layer, call):
+    calls = itertools.count()
+
     @functools.wraps(call)
     def in_training_mode(*args, **options):
+        # The mean over the calls of a layer that is used more than once.
+        done = next(calls)
+        layer.momentum = done / (done + 1)
         return call(*args, **{**options, "training": True})
 
     return in_training_mode
@@ -273,12 +290,13 @@ def _traced_gradient(model, loss, training, is_cut):
             "reach every replica. Received: the scope of a "
             f"{type(tf.distribute.get_strategy()).__name__}"
         )
-    # What a trace depends on. Compiling a model anew makes a new loss object,
-    # which is kept beside the trace so that it stays the only one of its id.
-    loss_function = model._compile_loss if loss is None else loss
+    # What a trace depends on. Compiling a model anew, which is how Keras is
+    # told of a changed layer, makes a new loss object. The losses are kept
+    # beside the trace so that they stay the only ones of their ids.
+    losses = loss, getattr(model, "_compile_loss", None)
     parts = model._flatten_layers()
     key = (
-        loss if isinstance(loss, str) else id(loss_function),
+        *(one if isinstance(one, str) else id(one) for one in losses),
         bool(training),
         is_cut,
         # Other than an id, a reference never equals that of a later layer.
@@ -289,7 +307,7 @@ def _traced_gradient(model, loss, training, is_cut):
     latest = _TRACED.get(model)
     if latest is None or latest[0] != key:
         traced = _trace_gradient(model, loss, training, is_cut)
-        latest = _TRACED[model] = key, loss_function, traced
+        latest = _TRACED[model] = key, losses, traced
     return latest[2]
 
 
@@ -356,6 +374,8 @@ def _checked(model, batch, loss):
                     f"{values.size} values are NaN or infinite"
                 )
     sizes = {len(values) for values in tf.nest.flatten(batch)}
+    if 0 in sizes:
+        raise ValueError("A batch must hold at least one example. Received: 0")
     if len(sizes) > 1:
         raise ValueError(
             "`x` and `y` must have one entry for each example. Received: "

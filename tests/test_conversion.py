@@ -821,3 +821,19 @@ def test_strip_leaves_no_negative_zeros():
     snip_tf.set_masks(model, [np.zeros((3, 4))])
     kernel = np.array(snip_tf.strip(model).layers[0].kernel)
     assert not np.signbit(kernel).any()
+
+
+def own_loss(targets, outputs):
+    return keras.ops.mean((targets - outputs) ** 2)
+
+
+def test_a_skipped_model_may_be_compiled_with_a_loss_of_ones_own():
+    inner = keras.Sequential(
+        [keras.Input((4,)), keras.layers.Dense(3)], name="inner"
+    )
+    inner.compile(loss=own_loss)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4), inner])
+    converted = snip_tf.masked(model, skip="inner")
+    assert [mask.shape for mask in snip_tf.get_masks(converted)] == [(4, 4)]
+    x = np.ones((2, 4), np.float32)
+    np.testing.assert_array_equal(converted(x), model(x))

@@ -228,6 +228,51 @@ def test_a_scored_model_can_be_collected(small_batch):
     assert reference() is None
 
 
+@pytest.mark.parametrize("loss", [None, CROSS_ENTROPY])
+def test_a_changed_layer_counts_once_the_model_is_compiled(
+    loss, small_model, small_batch
+):
+    before = snip_tf.sensitivity(small_model, *small_batch, loss=loss)
+    small_model.layers[0].activation = keras.activations.relu
+    small_model.compile("sgd", CROSS_ENTROPY)
+    after = snip_tf.sensitivity(small_model, *small_batch, loss=loss)
+    fresh = keras.models.clone_model(small_model)
+    fresh.set_weights(small_model.get_weights())
+    expected = snip_tf.sensitivity(fresh, *small_batch, loss=CROSS_ENTROPY)
+    np.testing.assert_allclose(flat(after), flat(expected), atol=1e-7)
+    assert not np.allclose(flat(after), flat(before), atol=1e-4)
+
+
+@pytest.mark.parametrize("options", [{}, {"micro_batch_size": 2}])
+def test_a_batch_without_examples_is_refused(options, small_model, small_batch):
+    x, y = small_batch
+    batches = [(x, y), (x[:0], y[:0])]
+    with pytest.raises(ValueError, match="at least one example. Received: 0"):
+        snip_tf.sensitivity(small_model, batches, **options)
+
+
+def test_warm_up_averages_over_the_calls_of_a_shared_layer():
+    """A network that is symmetric in its inputs, but for its two kernels."""
+    one, two = keras.Input((4,)), keras.Input((4,))
+    norm = keras.layers.BatchNormalization()
+    first, second = (
+        layers.Dense(3, use_bias=False, name=name) for name in ("a", "b")
+    )
+    model = keras.Model([one, two], first(norm(one)) + second(norm(two)))
+    model.compile(loss="mse")
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(16, 4)).astype(np.float32)
+    z = (3 * generator.normal(size=(16, 4)) + 5).astype(np.float32)
+    y = np.ones((16, 3), np.float32)
+    scores = snip_tf.sensitivity(model, [x, z], y, warm_up=True)
+    weights = [layer._kernel.numpy() for layer in (first, second)]
+    for layer, weight in zip((first, second), weights[::-1], strict=True):
+        layer._kernel.assign(weight)
+    mirrored = snip_tf.sensitivity(model, [z, x], y, warm_up=True)
+    np.testing.assert_allclose(scores[0], mirrored[1], rtol=1e-4)
+    np.testing.assert_allclose(scores[1], mirrored[0], rtol=1e-4)
+
+
 def test_a_model_without_a_loss_is_refused(small_batch):
     model = keras.Sequential([keras.Input((4,)), layers.Dense(3)])
     with pytest.raises(ValueError, match="must be compiled with a loss, or"):
@@ -425,6 +470,10 @@ def padded_network():
             "ignore_class=-1",
         ),
         ("mse", padded_network, "outputs with a padding mask"),
+        (keras.losses.Dice(), None, "the loss Dice"),
+        ("dice", None, "the loss dice"),
+        (keras.losses.Tversky(), None, "the loss Tversky"),
+        (keras.losses.Circle(), None, "the loss Circle"),
     ],
 )
 @pytest.mark.parametrize("compiled", [True, False])
