@@ -14,7 +14,8 @@ gradient   of the loss with respect to the first row, relative to the last:
 scores     the part of all scores that falls on the recurrent kernel
 
 First with all weights drawn so, then with all but the projection of the rows,
-which Glorot's initialisation (vs_x) then keeps small.
+which Glorot's initialisation (vs_x) then keeps small. MNIST is read from
+TFDS_DATA_DIR, else from TFDS' own directory.
 """
 
 import collections
@@ -34,10 +35,6 @@ import snip_tf
 from reproduction import runner
 from snip_tf import models, tables
 
-_DATASET = flags.DEFINE_enum(
-    "dataset", "mnist", ["mnist", "mnist_5k"], "What is scored on."
-)
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "TFDS data directory.")
 _SEEDS = flags.DEFINE_integer("seeds", 5, "From 0 on.", lower_bound=1)
 _LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 _SATURATED = 0.05  # so near to 0 or 1
@@ -62,14 +59,12 @@ def main():
         "table_3",
         only="(lstm|gru)_s",
         seeds=_SEEDS.value,
-        dataset=_DATASET.value,
     )
     flows = collections.defaultdict(list)
     for run in runs:
-        settings = dataclasses.replace(run.settings, data_dir=_DATA_DIR.value)
-        data = experiment.load_data(settings)
-        batch = experiment.scoring_batch(settings, data)
-        model = experiment.build(settings, data)
+        data = experiment.load_data(run.settings)
+        batch = experiment.scoring_batch(run.settings, data)
+        model = experiment.build(run.settings, data)
         flows[run.row.name, "all"].append(measure(model, *batch))
         projection = model.get_layer("projection")
         (kernel, _), *_ = projection.masked_weights()

@@ -82,7 +82,7 @@ def test_a_mean_says_of_how_many_seeds_it_is():
     del last["test_error"]
     text = report.text("table_1", [*lines, {**last, "error": "diverged"}])
     assert cells_of(text)["lenet_300_100-0.95"]["seeds"] == "2 of 3"
-    assert "Failed: lenet_300_100-0.95-seed2 (60,000 iter" in text
+    assert "Failed: lenet_300_100-0.95-seed2 (60,000 ste" in text
 
 
 def test_what_was_not_run_says_so():
@@ -184,7 +184,7 @@ def test_failures_say_what_they_were_on():
     done = lines_of("table_2", (1.0, 2.0), only="gru_s")
     (run,) = runner.plan("table_2", only="gru_s-0.95", backend="jax")
     text = report.text("table_2", [*done, failed_line_of("table_2", run)])
-    assert "gru_s-0.95-seed0 (60,000 iterations, jax): diverged" in text
+    assert "gru_s-0.95-seed0 (60,000 steps, jax): diverged" in text
     plain, jax = (r for r in text.splitlines() if r.startswith("| gru_s"))
     assert "| 1 → 1 | 1.00 → 2.00 | +1.00 |" in plain
     assert "| gru_s (jax) |" in jax
@@ -221,7 +221,7 @@ def test_failures_and_strays_are_told():
     failed = records.line_of("table_1", run, {"error": "ValueError: no"})
     stray = {**failed, "row": "lenet_6"}
     text = report.text("table_1", [failed, stray])
-    assert "Failed: lenet_300_100-0-seed0 (60,000 iterations): ValueErr" in text
+    assert "Failed: lenet_300_100-0-seed0 (60,000 steps): ValueErr" in text
     assert "Left out: 1 lines" in text
     assert "No run is finished." in text
 
