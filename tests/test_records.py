@@ -143,5 +143,11 @@ def test_a_line_that_no_row_makes_is_a_stray():
     changed = dataclasses.replace(run.settings, score_batch_size=7)
     stray = line("table_1", dataclasses.replace(run, settings=changed))
     gone = {**line("table_1", run), "row": "lenet_6"}
-    assert records.strays("table_1", [stray, gone]) == [stray, gone]
+    uneven = dataclasses.replace(run.settings.recipe, steps=9_999)
+    changed = dataclasses.replace(
+        run.settings, recipe=uneven, validate_every=9_999
+    )
+    odd = line("table_1", dataclasses.replace(run, settings=changed))
+    strays = [stray, gone, odd]
+    assert records.strays("table_1", strays) == strays
     assert records.by_run("table_1", [stray, gone]) == {}
