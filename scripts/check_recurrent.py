@@ -55,11 +55,7 @@ def main():
     """Runs the script."""
     # Many models in one process are what TensorFlow warns of.
     tf.get_logger().setLevel("ERROR")
-    runs = runner.plan(
-        "table_3",
-        only="(lstm|gru)_s",
-        seeds=_SEEDS.value,
-    )
+    runs = runner.plan("table_3", only="(lstm|gru)_s", seeds=_SEEDS.value)
     flows = collections.defaultdict(list)
     for run in runs:
         data = experiment.load_data(run.settings)
@@ -112,9 +108,10 @@ def measure(model, x, y):
     gates = _gates(recurrent.cell, rows, states)
     outside = np.abs(gates - 0.5) > 0.5 - _SATURATED
     scores = snip_tf.sensitivity(model, x, y, loss=_LOSS)
-    names = [row.name for row in snip_tf.summary(model).rows]
-    of_state = names.index(
-        next(name for name in names if name.endswith("recurrent_kernel"))
+    of_state = next(
+        index
+        for index, row in enumerate(snip_tf.summary(model).rows)
+        if row.name.endswith("recurrent_kernel")
     )
     return Flow(
         rows=_root_mean_square(rows),

@@ -70,8 +70,8 @@ def keep_top(scores, sparsity, min_kept=0, masks=None):
 
     Raises:
         ValueError: If the sparsity is out of range or would keep no weight,
-            more than `masks` have left, or too few for `min_kept`, or if the
-            scores are not finite or all zero.
+            more than `masks` have left, or too few for `min_kept`, if that is
+            negative, or if the scores are not finite or all zero.
     """
     scores = [np.asarray(score) for score in scores]
     flat = np.concatenate([score.ravel() for score in scores])

@@ -55,9 +55,9 @@ def picture(name, lines):
 
 
 def _nothing_of(row, groups):
-    """Returns why there is nothing to draw of a row."""
-    failed = any(group.failed for group in groups if group.run.row == row)
-    return "failed" if failed else "not run"
+    """Returns why there is nothing to draw of a row, whatever the schedule."""
+    own = (group for group in groups if group.run.row == row)
+    return result_tables.nothing_of(*own)
 
 
 def _ran(groups):
@@ -179,7 +179,7 @@ def _draw_errors(figure, groups):
     for place, group in enumerate(groups):
         label = result_tables.label(group)
         if not group.lines:
-            label += f", {_nothing_of(group.run.row, [group])}"
+            label += f", {result_tables.nothing_of(group)}"
         elif not is_one:
             label += f", {group.run.schedule}"
         labels.append(label)

@@ -119,7 +119,7 @@ def _fits(groups):
                 _seeds(group),
                 f"{statistics.fmean(losses):.4f}"
                 if losses
-                else _nothing(group),
+                else nothing_of(group),
                 _error(group, "train_error"),
                 _error(group),
             )
@@ -171,7 +171,7 @@ def _dense_and_sparse(groups, schedule):
 def _pair(dense, sparse):
     both = (dense, sparse)
     ran = next((group for group in both if group.was_run), dense)
-    change = _nothing(*both)
+    change = nothing_of(*both)
     if dense.lines and sparse.lines:
         delta = sparse.mean("test_error") - dense.mean("test_error")
         change = f"{delta:+.2f}"
@@ -227,23 +227,23 @@ def _pictures(groups):
                     str(sum(bool(group.lines) for group in own)),
                     str(len(seeds)),
                     ", ".join(f"{count:,}" for count in sorted(kept))
-                    or _nothing(*own),
+                    or nothing_of(*own),
                     f"{statistics.fmean(first):,.0f}"
                     if first
-                    else _nothing(*own),
+                    else nothing_of(*own),
                 )
             )
     return header, rows
 
 
-def _nothing(*groups):
+def nothing_of(*groups):
     """Returns why there is no number of groups without a finished run."""
     return _FAILED if any(group.failed for group in groups) else _NOT_RUN
 
 
 def _kept(group):
     counts = sorted(set(group.values("kept")))
-    return ", ".join(f"{count:,}" for count in counts) or _nothing(group)
+    return ", ".join(f"{count:,}" for count in counts) or nothing_of(group)
 
 
 def _iterations(group):
@@ -263,7 +263,7 @@ def _seeds(group):
 
 def _error(group, name="test_error"):
     if not group.lines:
-        return _nothing(group)
+        return nothing_of(group)
     deviation = group.deviation(name)
     spread = "" if deviation is None else f" ± {deviation:.2f}"
     return f"{group.mean(name):.2f}{spread}"
@@ -276,7 +276,7 @@ def _number(error):
 def _difference(group, other):
     """Returns ours less another error, and that in our standard deviations."""
     if not group.lines:
-        return _nothing(group)
+        return nothing_of(group)
     if other is None or not group.run.is_on_own_data:
         return _NO_NUMBER
     difference = group.mean("test_error") - other
