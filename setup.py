@@ -22,7 +22,14 @@ setuptools.setup(
     python_requires=">=3.10",
     # `models` and `scripts` are too common to be top-level names of an
     # installed package: the zoo installs as snip_tf.models, scripts not at all.
-    packages=["snip_tf", "snip_tf.models"],
+    packages=[
+        "snip_tf",
+        "snip_tf.compaction",
+        "snip_tf.data",
+        "snip_tf.experiments",
+        "snip_tf.exporting",
+        "snip_tf.models",
+    ],
     package_dir={"snip_tf.models": "models"},
     install_requires=[
         "tensorflow>=2.18",

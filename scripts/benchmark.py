@@ -27,11 +27,9 @@ import keras
 import numpy as np
 from absl import flags
 
-import experiment
-import program
-import run_directory
 import snip_tf
 from snip_tf import conversion, data, models, training
+from snip_tf.experiments import program, run_directory, runs
 
 _SMALL = ["lenet_300_100", "lenet_5_caffe"]
 _KINDS = ("step", "prune", "memory", "compact")
@@ -56,10 +54,10 @@ def main():
     """Runs the script."""
     names = _MODELS.value
     if names == ["all"]:
-        names = list(experiment.SPARSITIES)
+        names = list(runs.SPARSITIES)
     for flag, values, known in (
         ("what", _WHAT.value, _KINDS),
-        ("models", names, tuple(experiment.SPARSITIES)),
+        ("models", names, tuple(runs.SPARSITIES)),
     ):
         for value in values:
             if value not in known:
@@ -75,7 +73,7 @@ def main():
     if _DATASET.value:
         examples = data.load(_DATASET.value, data_dir=_DATA_DIR.value)
     for name in names:
-        sparsity = _SPARSITY.value or experiment.SPARSITIES[name]
+        sparsity = _SPARSITY.value or runs.SPARSITIES[name]
         # Apart from each other: what one leaves in the caches slows the next.
         for what in ("step", "prune", "compact"):
             if what in _WHAT.value:

@@ -32,9 +32,9 @@ import keras
 import numpy as np
 from absl import flags
 
-import program
 import snip_tf
 from snip_tf import layers, pruning
+from snip_tf.experiments import program
 
 # The module of keras.applications, whose `preprocess_input` the images need,
 # and the smallest height and width.

@@ -19,11 +19,9 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 
-import experiment
-import program
-import run_directory
 import snip_tf
 from snip_tf import data, models, training
+from snip_tf.experiments import program, run_directory, runs
 
 VARIANTS = ("another order", "micro-batches", "one thread")
 
@@ -56,7 +54,7 @@ def main():
     for name in names:
         x, y = _batch(name)
         kept, different = compare(
-            name, x, y, sparsity=experiment.SPARSITIES[name], seed=_SEED.value
+            name, x, y, sparsity=runs.SPARSITIES[name], seed=_SEED.value
         )
         counts = "".join(f"{different[variant]:16,}" for variant in VARIANTS)
         print(f"{name:16}{kept:9,}{counts}", flush=True)

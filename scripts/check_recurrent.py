@@ -29,11 +29,9 @@ import tensorflow as tf
 from absl import flags
 from keras import ops
 
-import experiment
-import program
 import snip_tf
-from reproduction import runner
 from snip_tf import models, tables
+from snip_tf.experiments import program, runner
 
 _SEEDS = flags.DEFINE_integer("seeds", 5, "From 0 on.", lower_bound=1)
 _LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -58,9 +56,9 @@ def main():
     runs = runner.plan("table_3", only="(lstm|gru)_s", seeds=_SEEDS.value)
     flows = collections.defaultdict(list)
     for run in runs:
-        data = experiment.load_data(run.settings)
-        batch = experiment.scoring_batch(run.settings, data)
-        model = experiment.build(run.settings, data)
+        data = runs.load_data(run.settings)
+        batch = runs.scoring_batch(run.settings, data)
+        model = runs.build(run.settings, data)
         flows[run.row.name, "all"].append(measure(model, *batch))
         projection = model.get_layer("projection")
         (kernel, _), *_ = projection.masked_weights()

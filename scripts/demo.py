@@ -14,10 +14,9 @@ import environment  # noqa: F401
 import numpy as np
 from absl import flags
 
-import experiment
-import program
 import snip_tf
 from snip_tf import training
+from snip_tf.experiments import program, runs
 
 _RUN_DIR = flags.DEFINE_string("run_dir", "runs/demo", "Where to write.")
 _STEPS = flags.DEFINE_integer(
@@ -32,18 +31,16 @@ def main():
     results = {}
     for name, sparsity in (("dense", 0.0), ("sparse", 0.95)):
         print(f"\nTraining LeNet-300-100, {name}")
-        settings = experiment.Settings(
+        settings = runs.Settings(
             model="lenet_300_100",
             dataset="mnist_5k",
             recipe=recipe,
             sparsity=sparsity,
             validate_every=math.gcd(recipe.steps, 500),
         )
-        results[name] = experiment.run(
-            settings, directory / name, overwrite=True
-        )
+        results[name] = runs.run(settings, directory / name, overwrite=True)
     picture = directory / "first_layer.png"
-    sparse = experiment.load_model(directory / "sparse" / "model.keras")
+    sparse = runs.load_model(directory / "sparse" / "model.keras")
     draw_first_layer(snip_tf.get_masks(sparse)[0], picture)
     print(f"\n{snip_tf.summary(sparse)}\n")
     print(f"{'':8}{'weights':>9}{'test error':>12}")

@@ -8,10 +8,9 @@ import environment  # noqa: F401
 
 from absl import flags
 
-import model_flags
-import program
 import snip_tf
 from snip_tf import data, training
+from snip_tf.experiments import model_flags, program
 
 flags.adopt_module_key_flags(model_flags)  # for --help
 

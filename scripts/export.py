@@ -33,13 +33,17 @@ import keras
 import numpy as np
 from absl import app, flags
 
-import comparison
-import engines
-import model_flags
-import program
-import run_directory
 import snip_tf
-from snip_tf import data, exporting, litert, sources
+from snip_tf import data, exporting
+from snip_tf.data import sources
+from snip_tf.experiments import (
+    comparison,
+    engines,
+    model_flags,
+    program,
+    run_directory,
+)
+from snip_tf.exporting import litert
 
 _REPORT = "export.json"
 _CALIBRATION_IMAGES = 300

@@ -8,10 +8,8 @@ scripts/train.py --pruned_model=... trains the file it names.
 
 from absl import app, flags
 
-import experiment
-import program
-import run_flags
 import snip_tf
+from snip_tf.experiments import program, run_flags, runs
 
 flags.adopt_module_key_flags(run_flags)  # for --help
 
@@ -23,9 +21,7 @@ def main():
     if not settings.sparsity:
         raise app.UsageError("--sparsity must be given, above 0 and below 1")
     path = run_flags.run_dir(settings, prefix="pruned-")
-    model = experiment.prune_only(
-        settings, path, overwrite=run_flags.overwrite()
-    )
+    model = runs.prune_only(settings, path, overwrite=run_flags.overwrite())
     print(snip_tf.summary(model))
     print(f"Wrote {path}/model.keras")
 

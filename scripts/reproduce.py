@@ -16,11 +16,18 @@ import environment  # noqa: F401
 
 from absl import app, flags
 
-import program
-from reproduction import estimates, experiments, pool, records, report, runner
+from snip_tf.experiments import (
+    estimates,
+    paper,
+    pool,
+    program,
+    records,
+    report,
+    runner,
+)
 
 _EXPERIMENT = flags.DEFINE_enum(
-    "experiment", None, experiments.EXPERIMENTS, "What to reproduce."
+    "experiment", None, paper.EXPERIMENTS, "What to reproduce."
 )
 _RESULTS_DIR = flags.DEFINE_string(
     "results_dir", "results", "Where the lines, the table and the picture are."
@@ -131,11 +138,11 @@ def main():
 
 def _check_flags(name):
     if name is None and not _DRAW_ONLY.value:
-        names = ", ".join(experiments.EXPERIMENTS)
+        names = ", ".join(paper.EXPERIMENTS)
         raise app.UsageError(f"--experiment must be given: one of {names}")
     if _DRAW_ONLY.value:
         program.refuse(_RUNNING, "--draw_only runs nothing")
-    if name and experiments.EXPERIMENTS[name].rows[0].sparsities:
+    if name and paper.EXPERIMENTS[name].rows[0].sparsities:
         program.refuse(_TRAINING, f"{name} trains nothing")
     cores = len(pool.usable_cores())
     if (_WORKERS.value or 1) > cores:

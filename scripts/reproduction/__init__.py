@@ -1,1 +1,0 @@
-"""What `reproduce.py` is made of; nothing else imports it."""

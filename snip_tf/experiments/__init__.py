@@ -1,0 +1,1 @@
+"""Runs by their settings, and the figures and tables of the paper."""

@@ -1,0 +1,40 @@
+"""How a script starts and ends."""
+
+import sys
+
+from absl import app, flags, logging
+
+_STOPPED = 130  # what shells report of a program that Ctrl-C ended
+
+
+def run(main):
+    """Runs a script: bad input ends it with one line and exit status 1.
+
+    With --verbosity=1 it also says where in the code the input was refused.
+    """
+
+    def reporting(argv):
+        if len(argv) > 1:
+            raise app.UsageError(f"Not a flag: {' '.join(argv[1:])}")
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.WARNING)  # TFDS reports each read
+        try:
+            main()
+        except (ValueError, OSError, ImportError) as error:
+            logging.debug("Where it was refused:", exc_info=True)
+            sys.exit(f"error: {error}")
+        except KeyboardInterrupt:
+            print("Stopped.")
+            sys.exit(_STOPPED)
+
+    app.run(reporting)
+
+
+def refuse(names, why):
+    """Raises a UsageError if one of the flags was given."""
+    given = [name for name in sorted(names) if flags.FLAGS[name].present]
+    if given:
+        raise app.UsageError(
+            f"{why}, which contradicts "
+            + ", ".join(f"--{name}" for name in given)
+        )

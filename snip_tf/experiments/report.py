@@ -1,0 +1,205 @@
+"""The report of an experiment, from its recorded lines alone."""
+
+import os
+
+from snip_tf import training
+from snip_tf.experiments import estimates, paper, records, result_tables
+
+_ERRORS = (
+    "Test errors are in percent and after the last step, never the best of "
+    "several: mean ± sample standard deviation over the seeds. Only where it "
+    "says so are they those at the best validation."
+)
+_DIFFERENCES = (
+    "A difference is our mean less another error, with several seeds also in "
+    "our standard deviations (sd)."
+)
+
+
+def write(names, directory):
+    """Makes NAME.png and NAME.md from each NAME.jsonl, then comparison.md.
+
+    Each is written whole or not at all.
+
+    Args:
+        names: Names of `paper.EXPERIMENTS`.
+        directory: The path of the directory they are in.
+    """
+    # Needs matplotlib, which nothing else here does.
+    from snip_tf.experiments import figures
+
+    if not names:
+        raise FileNotFoundError(f"There is nothing to draw in {directory}")
+    for name in names:
+        path = directory / f"{name}.jsonl"
+        lines = records.read(path)
+        if not lines:
+            raise FileNotFoundError(
+                f"There is nothing to draw: no lines in {path}"
+            )
+        _replace(path.with_suffix(".png"), figures.picture(name, lines))
+        _replace(path.with_suffix(".md"), text(name, lines).encode("utf-8"))
+    path = directory / "comparison.md"
+    _replace(path, comparison(directory).encode("utf-8"))
+
+
+def _replace(path, content):
+    # Two experiments may end at the same time.
+    beside = path.with_suffix(f".{os.getpid()}.part")
+    beside.write_bytes(content)
+    beside.replace(path)
+    print(f"Wrote {path}")
+
+
+def recorded(directory):
+    """Returns the names of the experiments that have lines in a directory."""
+    return [
+        name
+        for name in paper.EXPERIMENTS
+        if records.read(directory / f"{name}.jsonl")
+    ]
+
+
+def text(name, lines):
+    """Returns the report of an experiment.
+
+    Args:
+        name: A name of `paper.EXPERIMENTS`.
+        lines: What `records.read` returned.
+    """
+    experiment = paper.EXPERIMENTS[name]
+    groups = records.groups(name, lines)
+    header, rows = result_tables.header_and_rows(name, groups)
+    parts = [
+        f"# {experiment.title}",
+        f"{experiment.source}. {experiment.note}",
+        f"![{experiment.title}]({name}.png)",
+    ]
+    if not experiment.rows[0].sparsities:
+        parts.append(f"{_ERRORS} {_DIFFERENCES}")
+    parts += [_markdown(header, rows), *_schedules(groups)]
+    if name == "table_1":
+        parts += ["As the paper quotes other methods:", _quoted()]
+    failed = _failed(name, lines)
+    if failed:
+        parts.append(f"Failed: {'; '.join(failed)}.")
+    strays = records.strays(name, lines)
+    if strays:
+        parts.append(
+            f"Left out: {len(strays)} lines of runs that are no longer part "
+            "of the experiment."
+        )
+    parts.append(_surroundings(groups))
+    parts.append(f"`python scripts/reproduce.py --experiment={name}`")
+    if any(
+        group.run.settings != group.run.row.at() or group.run.departures
+        for group in groups
+    ):
+        flags = "`--steps`, `--dataset` or `--backend`"
+        parts[-1] += f", with the {flags} that the rows say"
+    return "\n\n".join(parts) + "\n"
+
+
+def comparison(directory):
+    """Returns the page of every error that the paper prints, beside ours.
+
+    Args:
+        directory: The path of the directory of the lines.
+    """
+    groups = {
+        name: records.groups(name, records.read(directory / f"{name}.jsonl"))
+        for name in paper.EXPERIMENTS
+    }
+    header, rows = result_tables.comparison(groups)
+    parts = [
+        "# The paper's errors, those of its authors' code, and ours",
+        f"{_ERRORS} {_DIFFERENCES} {paper.AUTHORS}",
+        _markdown(header, rows),
+        "\\* A **shortened schedule**.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _schedules(groups):
+    """Returns what is to be said of shortened schedules, in a list."""
+    shortened = {
+        (
+            group.run.settings.dataset,
+            group.run.settings.recipe.steps,
+            group.run.settings.recipe.drops,
+        )
+        for group in groups
+        if group.was_run and group.run.is_shortened
+    }
+    if not shortened:
+        return []
+    said = []
+    for dataset, steps, drops in sorted(shortened):
+        full = training.RECIPES[dataset].steps
+        where = " and ".join(f"{drop:,}" for drop in drops)
+        rate = f"dropping at {where}" if drops else "constant"
+        said.append(
+            f"{steps:,} of {full:,} iterations on {dataset}, the learning "
+            f"rate {rate}"
+        )
+    return [f"\\* A **shortened schedule**: {'; '.join(said)}."]
+
+
+def _quoted():
+    header = (
+        "method",
+        "criterion",
+        "LeNet-300-100, sparsity",
+        "error",
+        "LeNet-5-Caffe, sparsity",
+        "error",
+    )
+    rows = [
+        (method, criterion, *(f"{number}" for number in numbers))
+        for method, criterion, *numbers in paper.QUOTED
+    ]
+    return _markdown(header, rows)
+
+
+def _failed(name, lines):
+    failed = []
+    for run, line in records.by_run(name, lines).values():
+        if "error" in line:
+            what = ", ".join([run.schedule, *run.departures])
+            failed.append(f"{run.name} ({what}): {line['error']}")
+    return failed
+
+
+def _surroundings(groups):
+    """Returns how long the runs took, and on what."""
+    lines = [line for group in groups for line in group.lines]
+    if not lines:
+        return "No run is finished."
+
+    def seen(values):
+        return ", ".join(sorted({str(value) for value in values}))
+
+    def seen_of(name):
+        return seen(line[name] for line in lines)
+
+    taken = [line["taken_from"] for line in lines if "taken_from" in line]
+    taken = f", {len(taken)} of them taken from {seen(taken)}," if taken else ""
+    seconds = sum(
+        line.get("train_seconds", 0) + line["prune_seconds"] for line in lines
+    )
+    packages = sorted({name for line in lines for name in line["versions"]})
+    versions = "; ".join(
+        f"{name} {seen(line['versions'].get(name, '-') for line in lines)}"
+        for name in packages
+    )
+    return (
+        f"{len(lines)} runs{taken} of {estimates.clock(seconds)} in all, at "
+        f"commit {seen_of('commit')} on {seen_of('processor')}, cores a run: "
+        f"{seen_of('cores')}; {versions}."
+    )
+
+
+def _markdown(header, rows):
+    """Returns a table in Markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

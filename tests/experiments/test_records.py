@@ -1,0 +1,153 @@
+import dataclasses
+import json
+
+import pytest
+
+from snip_tf.experiments import paper, records, runner
+
+
+def run_of(name, only, **options):
+    """Returns the one run of that name."""
+    (run,) = runner.plan(name, only=only, **options)
+    return run
+
+
+def line(name, run, **result):
+    return records.line_of(name, run, result)
+
+
+def test_a_line_has_all_settings_and_no_path():
+    run = run_of("table_1", "^lenet_300_100-0.95-seed1")
+    written = line("table_1", run, test_error=1.5)
+    assert json.loads(json.dumps(written)) == {
+        "experiment": "table_1",
+        "row": "lenet_300_100-0.95",
+        "backend": "tensorflow",
+        "shortened": False,
+        "model": "lenet_300_100",
+        "dataset": "mnist",
+        "recipe": {
+            "steps": 60_000,
+            "batch_size": 100,
+            "learning_rate": 0.1,
+            "drops": [25_000, 50_000],
+            "decay": 0.1,
+            "optimizer": "sgd",
+            "momentum": 0.9,
+            "l2": 2.5e-4,
+        },
+        "sparsity": 0.95,
+        "seed": 1,
+        "score_batch_size": 100,
+        "criterion": "snip",
+        "reinit": False,
+        "kernel_initializer": "lecun",
+        "train_initializer": None,
+        "bias_initializer": "zeros",
+        "validate_every": 1_000,
+        "random_labels": False,
+        "score_label": None,
+        "test_error": 1.5,
+    }
+
+
+def test_the_settings_come_back_from_a_line():
+    run = run_of("figure_4", "dense-random-seed")
+    written = json.loads(json.dumps(line("figure_4", run)))
+    assert records.settings_of(written) == run.settings
+    del written["random_labels"]  # a line from before there were any
+    assert not records.settings_of(written).random_labels
+
+
+def test_lines_are_appended(tmp_path):
+    path = tmp_path / "new" / "lines.jsonl"
+    assert records.read(path) == []
+    records.append(path, {"a": 1})
+    records.append(path, {"b": "ä\n"})
+    assert records.read(path) == [{"a": 1}, {"b": "ä\n"}]
+    assert path.read_bytes().count(b"\n") == 2
+
+
+def test_a_line_cut_short_is_passed_over_and_closed(tmp_path, caplog):
+    path = tmp_path / "lines.jsonl"
+    records.append(path, {"a": 1})
+    with open(path, "ab") as file:
+        file.write(b'{"b": [1, 2')  # its writer was killed
+    assert records.read(path) == [{"a": 1}]
+    records.append(path, {"c": 3})
+    assert records.read(path) == [{"a": 1}, {"c": 3}]
+
+
+def test_a_run_is_known_by_its_settings_not_its_place():
+    runs = runner.plan("table_1", seeds=2)
+    lines = [line("table_1", run, test_error=1.0) for run in reversed(runs)]
+    found = records.by_run("table_1", lines)
+    assert set(found) == {run.key for run in runs}
+    other = run_of("table_1", "^lenet_5_caffe-0-seed0", steps=1_000)
+    assert other.key not in found
+
+
+def test_a_result_outdoes_a_failure():
+    run = run_of("table_1", "lenet_5_caffe-0-seed0")
+    failed = line("table_1", run, error="ValueError: no")
+    again = line("table_1", run, error="ValueError: never")
+    ((_, latest),) = records.by_run("table_1", [failed, again]).values()
+    assert latest == again
+    done = line("table_1", run, test_error=1.0)
+    for lines in ([failed, done], [done, failed]):
+        ((_, latest),) = records.by_run("table_1", lines).values()
+        assert latest == done
+
+
+def test_seeds_are_one_group_and_schedules_never():
+    lines = [
+        line("table_1", run, test_error=error)
+        for steps, errors in ((None, (1.0, 2.0, 4.5)), (1_000, (9.0,)))
+        for run, error in zip(
+            runner.plan(
+                "table_1",
+                only="lenet_5_caffe-0-seed",
+                seeds=len(errors),
+                steps=steps,
+            ),
+            errors,
+            strict=True,
+        )
+    ]
+    groups = records.groups("table_1", lines[::-1])
+    assert len(groups) == len(paper.EXPERIMENTS["table_1"].rows) + 1
+    full, short = (g for g in groups if g.lines)
+    assert full.values("test_error") == [1.0, 2.0, 4.5]  # by seed
+    # (1 + 2 + 4.5) / 3 and sqrt((1.5² + 0.5² + 2²) / 2), by hand
+    assert full.mean("test_error") == pytest.approx(2.5)
+    assert full.deviation("test_error") == pytest.approx(3.25**0.5)
+    assert short.run.settings.recipe.steps == 1_000
+    assert short.deviation("test_error") is None
+
+
+def test_data_and_backends_are_not_mixed_either():
+    only = "lstm_s-0-seed0"
+    runs = [
+        run_of("table_2", only, dataset="mnist_5k"),
+        run_of("table_2", only, backend="jax"),
+        run_of("table_2", only),
+    ]
+    lines = [line("table_2", run, test_error=1.0) for run in runs]
+    groups = [g for g in records.groups("table_2", lines) if g.lines]
+    assert [len(group.lines) for group in groups] == [1, 1, 1]
+    assert groups[-1].run.settings.dataset == "mnist_5k"  # the row's own first
+
+
+def test_a_line_that_no_row_makes_is_a_stray():
+    run = run_of("table_1", "lenet_5_caffe-0-seed0")
+    changed = dataclasses.replace(run.settings, score_batch_size=7)
+    stray = line("table_1", dataclasses.replace(run, settings=changed))
+    gone = {**line("table_1", run), "row": "lenet_6"}
+    uneven = dataclasses.replace(run.settings.recipe, steps=9_999)
+    changed = dataclasses.replace(
+        run.settings, recipe=uneven, validate_every=9_999
+    )
+    odd = line("table_1", dataclasses.replace(run, settings=changed))
+    strays = [stray, gone, odd]
+    assert records.strays("table_1", strays) == strays
+    assert records.by_run("table_1", [stray, gone]) == {}

@@ -1,0 +1,458 @@
+"""The experiments end to end, on little data for few steps."""
+
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import run_forked, run_script
+
+from snip_tf.experiments import (
+    checkpoints,
+    estimates,
+    fitting,
+    paper,
+    pool,
+    records,
+    report,
+    runner,
+    worker,
+)
+
+_SCRIPT = pathlib.Path(worker.__file__).with_name("reproduce.py")
+_SMALL = {"steps": 30, "dataset": "mnist_5k", "seeds": 1}  # periods of 10
+_MEASURED = ("test_error", "train_loss", "train_cross_entropies")
+
+
+def campaign(name, path, runs, **options):
+    return runner.Campaign(
+        name,
+        runs,
+        path=path / f"{name}.jsonl",
+        runs_dir=path / "runs",
+        **options,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "only"),
+    [
+        ("figure_1", "lenet_300_100-0.9"),
+        ("table_1", "lenet_5_caffe-0.99-seed"),
+        ("ablations", "0.95-random-biases"),
+        ("table_2", "gru_s-0.95"),
+        ("figure_2", "^mnist-class3"),
+        ("figure_3", "on-10-"),
+        ("table_3", "lstm_s-rn"),
+        ("figure_4", "sparse-random"),
+        ("controls", "lenet_300_100-0.98-reinit"),
+    ],
+)
+def test_each_experiment_runs_and_is_drawn(name, only, tmp_path):
+    small = dict(_SMALL)
+    if name == "figure_2":
+        del small["steps"]  # there are none
+    (run,) = runner.plan(name, only=only, **small)
+    done = worker.result_of(worker.job_of(run, tmp_path / "run"))
+    done = json.loads(json.dumps(done))
+    path = tmp_path / f"{name}.jsonl"
+    records.append(path, records.line_of(name, run, done))
+    (group,) = (g for g in records.groups(name, records.read(path)) if g.lines)
+    assert group.run == run
+    assert str(tmp_path) not in path.read_text()
+    report.write([name], tmp_path)
+    assert (tmp_path / f"{name}.png").stat().st_size > 10_000
+    if not run.row.sparsities:
+        sparsity = run.settings.sparsity
+        assert done["sparsity_reached"] == pytest.approx(sparsity, abs=1e-4)
+        assert len(done["train_cross_entropies"]) == 3
+        assert done["best_validation_step"] in (10, 20, 30)
+        assert 0 < done["test_error"] < 95
+        if not run.settings.random_labels:  # which 30 steps do not teach
+            first, *_, last = done["train_cross_entropies"]
+            assert last < 0.99 * first
+    if run.row.pictures or run.row.sparsities:
+        assert {len(p) for p in done["kept_per_pixel"].values()} == {784}
+    if name == "figure_2":
+        # κ = 266,610 (1 - sparsity), and what a 3 is written with is kept.
+        assert done["kept"]["0.9"] == 26_661
+        kept = done["kept_per_pixel"]["0.9"]
+        assert sum(kept) < 26_661
+        assert kept[28 * 14 + 14] > 2 * kept[0]
+    if name == "figure_3":
+        assert max(done["mean_image"]) <= 255
+        assert done["mean_image"][0] == 0  # the corner of every digit is black
+
+
+_DYING = """
+import json, os, sys
+
+os.sched_setaffinity(0, json.loads(sys.argv[2]))
+
+import keras
+
+from snip_tf.experiments import checkpoints
+from snip_tf.experiments import worker
+
+checkpoints.SECONDS = 0
+
+def save_no_more_then_die(epoch, logs):
+    checkpoints.SECONDS = 1e9
+    if epoch == 1:
+        os._exit(9)
+
+dying = keras.callbacks.LambdaCallback(on_epoch_end=save_no_more_then_die)
+worker.result_of(json.loads(sys.argv[1]), [dying])
+"""
+
+
+def die_in(job, *, backend="tensorflow", cores):
+    """Does a job in a process that dies: it saves one period, and loses one."""
+    process = subprocess.run(
+        [sys.executable, "-c", _DYING] + [json.dumps(job), json.dumps(cores)],
+        env={
+            **os.environ,
+            "KERAS_BACKEND": backend,
+            "PYTHONPATH": os.pathsep.join(sys.path),
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 9, process.stderr
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "sched_setaffinity"), reason="needs to pin processes"
+)
+def test_runs_are_exact_whatever_came_before_and_where_they_died(
+    tmp_path, monkeypatch
+):
+    """A run that died and went on against one whole run, to the bit."""
+    one_core = pool.usable_cores()[:1]
+    monkeypatch.setattr(pool, "usable_cores", lambda: one_core)
+    options = {"workers": 1, "backend": "tensorflow", "directory": tmp_path}
+    (run,) = runner.plan("table_1", only="300_100-0.95", **_SMALL)
+    (other,) = runner.plan("figure_4", only="dense-random-seed", **_SMALL)
+
+    def job(run, name):
+        return worker.job_of(run, tmp_path / name)
+
+    def results(*jobs):
+        messages = [message for _, message in pool.replies(jobs, **options)]
+        return [m["result"] for m in messages if "steps" not in m]
+
+    die_in(job(run, "cut"), cores=one_core)
+    assert checkpoints.steps_done(tmp_path / "cut") == 10
+    whole, _, cut, again = results(
+        job(run, "whole"),
+        job(other, "other"),
+        job(run, "cut"),
+        job(run, "again"),
+    )
+    for repeated in (cut, again):
+        for name in (*_MEASURED, "test_error_at_best_validation", "kept"):
+            assert repeated[name] == whole[name], name
+
+
+def test_plan_has_all_runs_of_a_seed_together():
+    runs = runner.plan("table_1")
+    assert len(runs) == 9 * 5
+    assert [run.settings.seed for run in runs] == sorted(9 * list(range(5)))
+    assert runs[0].name == "lenet_300_100-0-seed0"
+
+
+def test_plan_puts_other_data_in_the_place_of_mnist_only():
+    runs = runner.plan("table_2", dataset="mnist_5k")
+    data = {run.settings.model: run.settings.dataset for run in runs}
+    assert data["lstm_s"] == "mnist_5k"
+    assert data["vgg_c"] == "cifar10"
+
+
+@pytest.mark.parametrize(
+    ("only", "message"),
+    [
+        ("nothing", "such as lenet_300_100-0-seed0. Received: nothing"),
+        ("(", r"must be a regular expression. Received: \("),
+    ],
+)
+def test_plan_refuses_what_names_no_run(only, message):
+    with pytest.raises(ValueError, match=message):
+        runner.plan("table_1", only=only)
+
+
+def test_only_what_is_missing_is_done(tmp_path):
+    runs = runner.plan("table_1", only="300_100", seeds=1)
+    these = campaign("table_1", tmp_path, runs)
+    done = records.line_of("table_1", runs[0], {"test_error": 1.0})
+    failed = records.line_of("table_1", runs[1], {"error": "ValueError: no"})
+    for line in (done, failed):
+        records.append(these.path, line)
+    assert these.missing() == runs[2:]
+    assert these.failures() == {runs[1].name: "ValueError: no"}
+    retrying = campaign("table_1", tmp_path, runs, retry_failed=True)
+    assert retrying.missing() == runs[1:]
+
+
+def test_what_another_experiment_has_made_is_taken_over(tmp_path):
+    """A dense LeNet-5-Caffe is a run of Figure 1 and of Table 1."""
+    (made,) = runner.plan("figure_1", only="lenet_5_caffe-0-seed0")
+    lines = [
+        records.line_of("figure_1", made, {"test_error": 1.0, "kept": 431_080}),
+        {"model": "lenet_5_caffe"},  # of a file that is not of an experiment
+    ]
+    others = records.of_others("table_1", lines)
+    runs = runner.plan("table_1", only="lenet_5_caffe-0-seed", seeds=1)
+    these = campaign("table_1", tmp_path, runs, others=others)
+    assert these.missing() == []
+    assert not these.path.exists()  # to look changes nothing
+    name = "lenet_5_caffe-0-mnist-10000-tensorflow-seed0"
+    left_over = tmp_path / "runs" / "table_1" / name
+    left_over.mkdir(parents=True)  # by one killed after its line was written
+    for _ in range(2):
+        assert these.execute() == {}
+        (line,) = records.read(these.path)
+    assert not left_over.exists()
+    assert line["taken_from"] == "figure_1"
+    assert records.by_run("table_1", [line]) == {runs[0].key: (runs[0], line)}
+
+
+def test_what_lacks_its_pictures_is_not_taken_over(tmp_path):
+    (made,) = runner.plan("figure_1", only="lenet_300_100-0.9-seed0")
+    line = records.line_of("figure_1", made, {"test_error": 1.0})
+    (run,) = runner.plan("figure_3", only="on-100-", seeds=1)
+    assert run.settings == made.settings
+    others = records.of_others("figure_3", [line])
+    assert campaign("figure_3", tmp_path, [run], others=others).missing()
+    others = records.of_others("figure_3", [{**line, "mean_image": []}])
+    assert not campaign("figure_3", tmp_path, [run], others=others).missing()
+
+
+def test_the_listing_tells_states_schedules_and_time(tmp_path):
+    runs = runner.plan("table_1", only="300_100", seeds=1, steps=1_000)
+    measured = {("lenet_300_100", "tensorflow"): 0.1}
+    these = campaign("table_1", tmp_path, runs, measured=measured, workers=2)
+    line = records.line_of("table_1", runs[0], {"test_error": 1.0})
+    records.append(these.path, line)
+    for run, identity in (
+        (runs[1], fitting.identity_of(runs[1].settings)),
+        (runs[2], {"code": "another"}),
+    ):
+        checkpoint = these._directory(run) / checkpoints.DIRECTORY / "000000250"
+        checkpoint.mkdir(parents=True)
+        progress = json.dumps({"step": 250, "identity": identity})
+        (checkpoint / "progress.json").write_text(progress)
+    _, dense, half, new, total = these.listing().splitlines()
+    assert "done" in dense
+    # 6 fixed seconds and 0.1 for each of the 750 and 1,000 steps left.
+    assert re.search("250 steps done .*1,000 of 60,000 steps +1:21 min", half)
+    # By other code, so that they do not count.
+    assert re.search("250 steps done, by other code: begins .* 1:46 min", new)
+    assert total == "2 of 3 runs to do, about 1:34 min with 2 workers"
+
+
+def test_an_experiment_is_run_by_one_process_at_a_time(tmp_path):
+    fcntl = pytest.importorskip("fcntl")
+    these = campaign("table_1", tmp_path, runner.plan("table_1", **_SMALL))
+    directory = tmp_path / "runs" / "table_1"
+    directory.mkdir(parents=True)
+    descriptor = os.open(directory, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with pytest.raises(BlockingIOError, match="side by side.*/table_1, in use"):
+        these.execute()
+    os.close(descriptor)
+    assert not these.path.exists()
+
+
+def test_time_is_estimated_from_recorded_runs_first():
+    (run,) = runner.plan("table_1", only="300_100-0-seed0")
+    line = records.line_of("table_1", run, {})
+    lines = [{**line, "train_seconds": s} for s in (60, 120, 600, 1)]
+    measured = estimates.step_seconds(lines)
+    assert measured == {("lenet_300_100", "tensorflow"): 0.002}
+    fixed = estimates.FIXED_SECONDS
+    assert estimates.run_seconds(run, measured) == fixed + 120
+    assert estimates.run_seconds(run, measured, steps=500) == fixed + 1
+    table = estimates.STEP_SECONDS["tensorflow"]["lenet_300_100"]
+    assert estimates.run_seconds(run, {}) == fixed + 60_000 * table
+
+
+def test_every_network_has_an_estimate():
+    for name in paper.EXPERIMENTS:
+        for backend in ("tensorflow", "jax"):
+            for run in runner.plan(name, seeds=1, backend=backend):
+                assert estimates.run_seconds(run, {}) > 0
+
+
+def test_the_clock():
+    assert estimates.clock(69.6) == "1:10 min"
+    assert estimates.clock(3_600 * 27 + 60 * 5) == "27:05 h"
+
+
+def children_of(pid):
+    """Returns the processes that a process started."""
+    text = pathlib.Path(f"/proc/{pid}/task").iterdir()
+    return [
+        int(child)
+        for task in text
+        for child in (task / "children").read_text().split()
+    ]
+
+
+def wait_for(condition, *, seconds=180):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.05)
+
+
+def is_gone(pid):
+    """Returns whether a process has ended, whoever waits for it."""
+    try:
+        status = pathlib.Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return True
+    return status.rpartition(")")[2].split()[0] == "Z"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="needs /proc")
+def test_a_killed_runner_leaves_whole_lines_and_the_next_one_ends(tmp_path):
+    """Three runs of which the last fails: there are not 10,000 images."""
+    flags = (
+        "--experiment=figure_3",
+        "--dataset=mnist_5k",
+        "--steps=30",
+        "--seeds=1",
+        "--only=scored-on-(1|10|10000)-",
+        "--workers=1",
+        "--results_dir=results",
+    )
+    place, scratch = tmp_path / "place", tmp_path / "scratch"
+    place.mkdir()
+    scratch.mkdir()  # a killed runner leaves it behind
+    path = place / "results" / "figure_3.jsonl"
+    process = subprocess.Popen(
+        [sys.executable, _SCRIPT, *flags],
+        cwd=place,
+        env={**os.environ, "TMPDIR": str(scratch)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    wait_for(lambda: path.exists() and path.read_bytes().endswith(b"\n"))
+    workers = children_of(process.pid)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert workers
+    wait_for(lambda: all(is_gone(pid) for pid in workers))
+    before = path.read_bytes()
+    assert records.read(path)
+
+    status, output = run_script("reproduce.py", *flags, cwd=place)
+    assert status == 1, output
+    assert path.read_bytes().startswith(before)
+    lines = {line["row"]: line for line in records.read(path)}
+    assert len(records.read(path)) == len(lines) == 3
+    assert lines["scored-on-1"]["test_error"] < 95
+    assert lines["scored-on-10"]["cores"] == len(pool.usable_cores())
+    assert lines["scored-on-10000"]["error"] == (
+        "ValueError: `size` must be at most 3600, the number of training "
+        "images. Received: size=10000"
+    )
+    assert "1 of 3 runs failed:\n  scored-on-10000-seed0: ValueErr" in output
+    assert "shortened: 30 of 3,000 steps" in output
+    assert path.with_suffix(".png").exists()
+    written = path.with_suffix(".md").read_text()
+    schedule = "shortened: 30 of 3,000 steps, mnist_5k"
+    assert f"Failed: scored-on-10000-seed0 ({schedule})" in written
+    assert {entry.name for entry in place.iterdir()} == {"results", "runs"}
+    assert not list((place / "runs" / "figure_3").iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="needs /proc")
+def test_a_stopped_runner_stops_its_workers_and_says_how_to_go_on(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, _SCRIPT]
+        + ["--experiment=table_1", "--dataset=mnist_5k", "--only=300_100-0-"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    wait_for(lambda: children_of(process.pid))
+    workers = children_of(process.pid)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate()
+    assert process.returncode == 130
+    assert "The same command goes on with what is missing.\nStopped." in output
+    assert all(is_gone(pid) for pid in workers)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ([], "--experiment must be given: one of figure_1, table_1"),
+        (
+            ["--experiment=figure_2", "--steps=10"],
+            "figure_2 trains nothing, which contradicts --steps",
+        ),
+        (
+            ["--experiment=figure_1", "--draw_only", "--seeds=2"],
+            "--draw_only runs nothing, which contradicts --seeds",
+        ),
+        (
+            ["--experiment=figure_1", "--data_dir=nowhere"],
+            "existing directory. Received: 'nowhere'",
+        ),
+    ],
+)
+def test_bad_flags_end_with_one_clear_line(flags, message, tmp_path):
+    status, output = run_forked("reproduce.py", *flags, cwd=tmp_path)
+    assert status == 1, output
+    assert re.search(message, output), output
+    assert "Traceback" not in output
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_a_network_pruned_under_tensorflow_trains_under_jax(tmp_path):
+    flags = (
+        "--experiment=table_2",
+        "--dataset=mnist_5k",
+        "--steps=30",
+        "--only=lstm_s-0.95",
+        "--results_dir=.",
+    )
+    (run,) = runner.plan("table_2", only="lstm_s-0.95", backend="jax", **_SMALL)
+    directory = (
+        tmp_path / "runs" / "table_2" / "lstm_s-0.95-mnist_5k-30-jax-seed0"
+    )
+    job = worker.job_of(run, directory)
+    die_in(job, backend="jax", cores=pool.usable_cores())
+
+    def reproduce(*more):
+        status, output = run_script("reproduce.py", *flags, *more, cwd=tmp_path)
+        assert status == 0, output
+        return output
+
+    assert " 10 steps done " in reproduce("--backend=jax", "--dry_run")
+    reproduce("--backend=jax")
+    assert not directory.exists()
+    reproduce("--backend=jax", "--results_dir=whole")
+    reproduce()
+    (whole,) = records.read(tmp_path / "whole" / "table_2.jsonl")
+    jax, tensorflow = records.read(tmp_path / "table_2.jsonl")
+    assert jax["backend"] == "jax"
+    assert "jax" in jax["versions"]
+    for name in _MEASURED:
+        assert jax[name] == whole[name], name
+    assert jax["kept"] == tensorflow["kept"] == 6_849
+    assert jax["train_cross_entropies"] == pytest.approx(
+        tensorflow["train_cross_entropies"], rel=1e-4
+    )
+    assert "lstm_s (mnist_5k) (jax)" in (tmp_path / "table_2.md").read_text()

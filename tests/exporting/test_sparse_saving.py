@@ -1,0 +1,566 @@
+"""Sparse SavedModels, with numpy and what Keras exports as the oracles."""
+
+import gc
+import itertools
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import snip_tf
+from snip_tf.exporting import sparse_saving
+
+DTYPES = ["bfloat16", "float16", "float32", "float64"]
+DATA = "variables.data-00000-of-00001"
+
+
+def by_hand(encoded):
+    """Decodes a weight with a loop."""
+    values, place = list(encoded.values), 0
+    flat = np.zeros(int(np.prod(encoded.shape)), encoded.values.dtype)
+    if encoded.form == "bitmask":
+        for place in range(flat.size):
+            if encoded.codes[place // 8] >> place % 8 & 1:
+                flat[place] = values.pop(0)
+    for gap in encoded.codes if encoded.form == "gaps" else []:
+        place += int(gap)
+        if gap < np.iinfo(encoded.codes.dtype).max:
+            flat[place] = values.pop(0)
+            place += 1
+    assert not values
+    return flat.reshape(encoded.shape)
+
+
+def with_values(size, values):
+    """Zeros, but for values at some places."""
+    weight = np.zeros(size, np.float32)
+    weight[list(values)] = list(values.values())
+    return weight
+
+
+def some_weights(dtype="float32"):
+    """Weights of many sizes and sparsities."""
+    generator = np.random.default_rng(0)
+    shapes = [(1,), (9,), (7, 5), (40, 50), (3, 3, 8, 16)]
+    densities = (0, 0.003, 0.02, 0.3)
+    cases = [*itertools.product(shapes, densities), ((140_000,), 0.00002)]
+    for shape, density in cases:
+        kept = generator.random(shape) < density
+        yield (generator.normal(size=shape) * kept).astype(dtype)
+
+
+def sparse_forms(dtype):
+    """All of `some_weights` that have a sparse form, with that form."""
+    for weight in some_weights(dtype):
+        encoded = sparse_saving.encode(weight, overhead=0)
+        if encoded.form != "dense":
+            yield weight, encoded
+
+
+def bits(array):
+    return np.ascontiguousarray(array).tobytes()
+
+
+def test_a_bitmask_has_a_bit_for_every_place():
+    weight = np.array([[0, 2, 0, 3, 4], [0, 0, 0, 0, 5]], np.float32)
+    encoded = sparse_saving.encode(weight, overhead=0)
+    assert encoded.form == "bitmask"
+    assert encoded.shape == (2, 5)
+    np.testing.assert_array_equal(encoded.values, [2, 3, 4, 5])
+    np.testing.assert_array_equal(encoded.codes, [0b00011010, 0b10])
+    assert encoded.bytes == 4 * 4 + 2
+
+
+def test_gaps_count_the_zeros_before_each_value():
+    weight = with_values(40, {3: 5.0, 6: -1.0, 7: 2.0})
+    encoded = sparse_saving.encode(weight.reshape(4, 10), overhead=0)
+    assert encoded.form == "gaps"
+    assert encoded.codes.dtype == np.uint8
+    np.testing.assert_array_equal(encoded.values, [5, -1, 2])
+    np.testing.assert_array_equal(encoded.codes, [3, 2, 0])
+    assert encoded.bytes == 3 * 4 + 3
+
+
+@pytest.mark.parametrize(
+    ("zeros", "codes"),
+    [
+        (0, [0]),
+        (254, [254]),
+        (255, [255, 0]),
+        (256, [255, 1]),
+        (600, [255, 255, 90]),
+    ],
+)
+def test_the_largest_gap_stands_for_zeros_without_a_value(zeros, codes):
+    weight = np.zeros(2_000, np.float32)
+    weight[:10] = weight[10 + zeros] = 1
+    encoded = sparse_saving.encode(weight, overhead=0)
+    np.testing.assert_array_equal(encoded.codes, [0] * 10 + codes)
+    assert encoded.codes.dtype == np.uint8
+    assert len(encoded.values) == 11
+
+
+def test_wide_gaps_take_two_bytes():
+    weight = with_values(200_000, {1_000: 1.0, 2_001: 2.0, 150_000: 3.0})
+    encoded = sparse_saving.encode(weight, overhead=0)
+    assert encoded.codes.dtype == np.uint16
+    np.testing.assert_array_equal(
+        encoded.codes, [1_000, 1_000, 65_535, 65_535, 147_998 - 2 * 65_535]
+    )
+
+
+def test_the_first_and_the_last_place_can_be_kept():
+    weight = with_values(300, {0: 1.0, 299: 2.0})
+    encoded = sparse_saving.encode(weight, overhead=0)
+    np.testing.assert_array_equal(encoded.codes, [0, 255, 43])
+
+
+def test_a_weight_of_zeros_takes_no_bytes():
+    encoded = sparse_saving.encode(np.zeros((30, 40), np.float32), overhead=0)
+    assert encoded.form == "gaps"
+    assert encoded.bytes == 0
+
+
+def test_a_weight_without_zeros_is_dense():
+    weight = np.arange(1, 1_001, dtype=np.float32)
+    encoded = sparse_saving.encode(weight, overhead=0)
+    assert encoded.form == "dense"
+    assert encoded.bytes == weight.nbytes
+    np.testing.assert_array_equal(encoded.values, weight)
+
+
+@pytest.mark.parametrize(
+    "weight",
+    [
+        np.zeros((), np.float32),
+        np.zeros((0, 5), np.float32),
+        np.zeros((100, 100), np.int8),
+        np.zeros((100, 100), np.uint32),
+        np.zeros((100, 100), bool),
+    ],
+    ids=["scalar", "empty", "int8", "uint32", "bool"],
+)
+def test_scalars_and_other_dtypes_are_dense(weight):
+    assert sparse_saving.encode(weight, overhead=0).form == "dense"
+
+
+def test_a_small_weight_is_not_worth_its_graph():
+    assert sparse_saving.encode(np.zeros(1_000, np.float32)).form == "dense"
+    assert sparse_saving.encode(np.zeros(10_000, np.float32)).form == "gaps"
+
+
+def test_no_form_is_smaller_than_the_one_chosen():
+    for weight in some_weights():
+        kept = np.flatnonzero(weight)
+        gaps = np.diff(kept, prepend=-1) - 1
+        assert sparse_saving.encode(weight, overhead=0).bytes == min(
+            weight.nbytes,
+            4 * len(kept) + -(-weight.size // 8),
+            4 * len(kept) + 1 * (len(gaps) + sum(gaps // 255)),
+            4 * len(kept) + 2 * (len(gaps) + sum(gaps // 65_535)),
+        )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_weights_come_back_by_hand(dtype):
+    for weight, encoded in sparse_forms(dtype):
+        decoded = by_hand(encoded)
+        assert decoded.dtype == weight.dtype
+        np.testing.assert_array_equal(decoded, weight)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_tensorflow_decodes_as_by_hand(dtype):
+    for _, encoded in sparse_forms(dtype):
+        decoded = sparse_saving.decode(
+            encoded.form,
+            encoded.shape,
+            tf.constant(encoded.values),
+            tf.constant(encoded.codes),
+        ).numpy()
+        assert bits(decoded) == bits(by_hand(encoded))
+
+
+@pytest.mark.parametrize("form", ["gaps", "bitmask"])
+def test_all_but_zeros_come_back_bit_by_bit(form):
+    signalling = np.array([0x7F800001, 0xFFC00123], np.uint32)
+    odd = [np.nan, -np.nan, np.inf, -np.inf, 1e-45, -1e-45]
+    weight = np.zeros(32 if form == "bitmask" else 400, np.float32)
+    weight[2:8] = odd
+    weight[10:12] = signalling.view(np.float32)
+    encoded = sparse_saving.encode(weight, overhead=0)
+    assert encoded.form == form
+    arrays = map(tf.constant, (encoded.values, encoded.codes))
+    decoded = sparse_saving.decode(form, encoded.shape, *arrays)
+    assert bits(decoded) == bits(weight)
+
+
+def test_zeros_of_both_signs_come_back_as_zero():
+    weight = with_values(300, {5: -0.0, 9: 1.0})
+    encoded = sparse_saving.encode(weight, overhead=0)
+    np.testing.assert_array_equal(encoded.values, [1])
+    assert bits(by_hand(encoded)) == bits(with_values(300, {9: 1.0}))
+
+
+def pruned(model, sparsity=0.95):
+    """Returns a plain model with that fraction of its kernels zero."""
+    if model.name not in snip_tf.models.NAMES:
+        model = snip_tf.masked(model)
+    generator = np.random.default_rng(0)
+    for _, mask in snip_tf.layers.masked_weights(model):
+        mask.assign(generator.random(mask.shape) > sparsity)
+    return snip_tf.strip(model)
+
+
+def noise(*shape):
+    return np.random.default_rng(1).normal(size=shape).astype(np.float32)
+
+
+def dense(units=100):
+    return pruned(
+        keras.Sequential([keras.Input((64,)), keras.layers.Dense(units)])
+    )
+
+
+def convolutions():
+    return keras.Sequential(
+        [
+            keras.Input((8, 8, 3)),
+            keras.layers.Conv2D(32, 3, activation="relu"),
+            keras.layers.BatchNormalization(),
+            keras.layers.DepthwiseConv2D(3),
+            keras.layers.Conv2D(64, 3, activation="relu"),
+            keras.layers.Dropout(0.5),
+            keras.layers.Flatten(),
+            keras.layers.Dense(10),
+        ]
+    )
+
+
+def embedding():
+    return keras.Sequential(
+        [
+            keras.Input((9,), dtype="int32"),
+            keras.layers.Embedding(300, 32, mask_zero=True),
+            keras.layers.GRU(64),
+        ]
+    )
+
+
+def two_inputs_and_outputs():
+    left = keras.Input((40,), name="left")
+    right = keras.Input((60,), name="right")
+    both = keras.ops.concatenate(
+        [keras.layers.Dense(80)(left), keras.layers.Dense(50)(right)], axis=-1
+    )
+    return keras.Model(
+        {"left": left, "right": right},
+        {"sum": keras.layers.Dense(70)(both), "both": both},
+    )
+
+
+def mixed():
+    policy = keras.DTypePolicy("mixed_float16")
+    inputs = keras.Input((64,), dtype="float32")
+    hidden = keras.layers.Dense(90, "relu", dtype=policy)(inputs)
+    hidden = keras.ops.multiply(hidden, inputs[:, :1])
+    return keras.Model([inputs], [keras.layers.Dense(60, dtype=policy)(hidden)])
+
+
+# name: a network, and a batch of inputs.
+NETWORKS = {
+    "convolutions": (convolutions, lambda n: noise(n, 8, 8, 3)),
+    "lstm_s": (
+        lambda: snip_tf.models.build("lstm_s"),
+        lambda n: noise(n, 28, 28, 1),
+    ),
+    "embedding": (
+        embedding,
+        lambda n: np.random.default_rng(0).integers(0, 300, (n, 9), np.int32),
+    ),
+    "two_inputs_and_outputs": (
+        two_inputs_and_outputs,
+        lambda n: {"left": noise(n, 40), "right": noise(n, 60)},
+    ),
+    "mixed": (mixed, lambda n: [noise(n, 64)]),
+}
+
+
+def saved(model, directory):
+    """Returns what loads from the model's sparse SavedModel."""
+    sparse_saving.save(model, directory)
+    return tf.saved_model.load(directory)
+
+
+def variables_size(directory):
+    return sum(f.stat().st_size for f in (directory / "variables").iterdir())
+
+
+def assert_same(outputs, expected):
+    """Checks structures and all numbers, bit by bit but for a zero's sign."""
+    keras.tree.assert_same_structure(outputs, expected)
+    keras.tree.map_structure(np.testing.assert_array_equal, outputs, expected)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_it_serves_as_what_keras_exports(name, tmp_path):
+    build, inputs = NETWORKS[name]
+    model = pruned(build())
+    sparse = saved(model, tmp_path / "sparse")
+    model.export(tmp_path / "keras", verbose=False)
+    keras_own = tf.saved_model.load(tmp_path / "keras")
+    assert sparse.signatures.keys() == keras_own.signatures.keys()
+    for key, signature in keras_own.signatures.items():
+        twin = sparse.signatures[key]
+        assert (
+            twin.structured_input_signature
+            == signature.structured_input_signature
+        )
+        assert twin.structured_outputs == signature.structured_outputs
+    for size in (1, 7, 1_000):
+        x = inputs(size)
+        assert_same(sparse.serve(x), keras_own.serve(x))
+    assert variables_size(tmp_path / "sparse") < 0.2 * variables_size(
+        tmp_path / "keras"
+    )
+
+
+@pytest.fixture(scope="module")
+def lenet(tmp_path_factory):
+    """LeNet-300-100 of 2% of its weights, and its SavedModel's directory."""
+    keras.utils.set_random_seed(0)
+    model = snip_tf.models.build("lenet_300_100")
+    model.compile(
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    )
+    labels = np.random.default_rng(0).integers(0, 10, 100)
+    snip_tf.prune(model, noise(100, 28, 28, 1), labels, sparsity=0.98)
+    model = snip_tf.strip(model)
+    directory = tmp_path_factory.mktemp("lenet") / "export"
+    sparse_saving.save(model, directory)
+    return model, directory
+
+
+def test_lenet_at_98_percent_takes_40_kilobytes(lenet):
+    model, directory = lenet
+    assert sum(4 * weight.size for weight in model.get_weights()) > 1_066_000
+    assert variables_size(directory) <= 40_000
+
+
+def test_tensorflow_alone_loads_several_models_at_once(lenet, tmp_path):
+    model, directory = lenet
+    other = dense()
+    sparse_saving.save(other, tmp_path / "other")
+    images, vectors = noise(7, 28, 28, 1), noise(7, 64)
+    np.savez(tmp_path / "x.npz", images=images, vectors=vectors)
+    code = """
+import sys
+
+sys.modules["keras"] = sys.modules["snip_tf"] = None
+lenet, other, arrays, outputs = sys.argv[1:]
+import gc
+import numpy as np
+import tensorflow as tf
+
+x = np.load(arrays)
+first = tf.saved_model.load(lenet)
+second = tf.saved_model.load(other)
+third = tf.saved_model.load(lenet)
+logits = first.serve(x["images"])
+del first
+gc.collect()
+np.savez(
+    outputs,
+    first=logits,
+    second=second.serve(x["vectors"]),
+    third=third.serve(x["images"]),
+)
+"""
+    paths = (
+        directory,
+        tmp_path / "other",
+        tmp_path / "x.npz",
+        tmp_path / "y.npz",
+    )
+    subprocess.run([sys.executable, "-c", code, *map(str, paths)], check=True)
+    with np.load(tmp_path / "y.npz") as outputs:
+        np.testing.assert_array_equal(outputs["first"], outputs["third"])
+        # Not bit by bit: another process may add in another order.
+        for name, expected in (
+            ("first", model(images)),
+            ("second", other(vectors)),
+        ):
+            np.testing.assert_allclose(
+                outputs[name], expected, rtol=1e-5, atol=1e-6
+            )
+
+
+def test_loaded_weights_are_dense_and_their_codes_gone(lenet):
+    model, directory = lenet
+    loaded = tf.saved_model.load(directory)
+    assert [weight.shape for weight in loaded.weights] == [
+        weight.shape for weight in model.weights
+    ]
+    for weight, expected in zip(loaded.weights, model.weights, strict=True):
+        np.testing.assert_array_equal(weight, expected)
+    arrays, _ = loaded.decoded
+    assert len(arrays) == 2
+    assert all(tf.size(array) == 0 for pair in arrays for array in pair)
+
+
+def test_a_signature_outlives_what_it_was_taken_from(tmp_path):
+    model, x = dense(), noise(3, 64)
+    serve = saved(model, tmp_path / "export").signatures["serving_default"]
+    gc.collect()
+    (outputs,) = serve(**{model.inputs[0].name: tf.constant(x)}).values()
+    assert_same(outputs, model(x))
+
+
+def test_a_session_serves_it_as_tensorflow_serving_does(tmp_path):
+    build, inputs = NETWORKS["two_inputs_and_outputs"]
+    model, x = pruned(build()), inputs(3)
+    sparse_saving.save(model, tmp_path / "export")
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        loaded = tf.compat.v1.saved_model.load(
+            session, ["serve"], str(tmp_path / "export")
+        )
+        signature = loaded.signature_def["serving_default"]
+        outputs = session.run(
+            {name: y.name for name, y in signature.outputs.items()},
+            {signature.inputs[name].name: x[name] for name in x},
+        )
+    assert_same(outputs, model(x))
+
+
+def test_a_loaded_model_can_change_and_be_saved_anew(tmp_path):
+    model, x = dense(), noise(3, 64)
+    loaded = saved(model, tmp_path / "export")
+    loaded.weights[0].assign(2 * loaded.weights[0])
+    tf.saved_model.save(loaded, tmp_path / "again")
+    again = tf.saved_model.load(tmp_path / "again")
+    assert_same(again.serve(x), 2 * model(x))
+
+
+def test_keras_serves_it_as_a_layer(tmp_path):
+    model, x = dense(), noise(3, 64)
+    sparse_saving.save(model, tmp_path / "export")
+    layer = keras.layers.TFSMLayer(tmp_path / "export", call_endpoint="serve")
+    assert_same(layer(x), model(x))
+
+
+def test_a_model_without_zeros_is_saved_too(tmp_path):
+    model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(200)])
+    x = noise(3, 64)
+    loaded = saved(model, tmp_path / "export")
+    assert_same(loaded.serve(x), model(x))
+
+
+def test_a_fixed_batch_size_is_freed(tmp_path):
+    inputs = keras.Input(batch_shape=(8, 64))
+    model = pruned(keras.Model(inputs, keras.layers.Dense(100)(inputs)))
+    loaded = saved(model, tmp_path / "export")
+    assert loaded.serve(noise(5, 64)).shape == (5, 100)
+
+
+def test_saving_leaves_the_model_as_it_was(tmp_path):
+    model, x = dense(), noise(3, 64)
+    before = model.get_weights()
+    sparse_saving.save(model, tmp_path / "sparse")
+    model.export(tmp_path / "keras", verbose=False)
+    assert_same(model.get_weights(), before)
+    keras_own = tf.saved_model.load(tmp_path / "keras")
+    assert_same(keras_own.serve(x), model(x))
+
+
+def test_layers_that_augment_are_off(tmp_path):
+    model = pruned(
+        keras.Sequential(
+            [
+                keras.Input((8, 8, 3)),
+                keras.layers.RandomFlip(),
+                keras.layers.RandomRotation(0.5),
+                keras.layers.GaussianNoise(1.0),
+                keras.layers.Flatten(),
+                keras.layers.Dense(50),
+            ]
+        )
+    )
+    x = noise(3, 8, 8, 3)
+    loaded = saved(model, tmp_path / "export")
+    assert_same(loaded.serve(x), model(x, training=False))
+
+
+def test_a_stateful_lstm_keeps_its_state_between_calls(tmp_path):
+    inputs = keras.Input(batch_shape=(3, 5, 8))
+    outputs = keras.layers.LSTM(64, stateful=True)(inputs)
+    model, x = pruned(keras.Model(inputs, outputs)), noise(3, 5, 8)
+    loaded = saved(model, tmp_path / "export")
+    for _ in range(3):
+        assert_same(loaded.serve(x), model(x))
+
+
+def test_lookup_tables_come_along(tmp_path):
+    model = pruned(
+        keras.Sequential(
+            [
+                keras.Input((2,), dtype="string"),
+                keras.layers.StringLookup(vocabulary=["hot", "cold"]),
+                keras.layers.Embedding(100, 50),
+            ]
+        )
+    )
+    x = tf.constant([["cold", "hot"], ["warm", "cold"]])
+    loaded = saved(model, tmp_path / "export")
+    assert_same(loaded.serve(x), model(x))
+
+
+# What TensorFlow raises: its own errors, and IndexError for its "out of range".
+REFUSED = (tf.errors.OpError, IndexError)
+
+
+@pytest.mark.parametrize("name", [DATA, "variables.index"])
+@pytest.mark.parametrize("left", [0, 0.5, 0.99])
+def test_truncated_variables_are_refused(name, left, tmp_path):
+    sparse_saving.save(dense(), tmp_path / "export")
+    path = tmp_path / "export" / "variables" / name
+    content = path.read_bytes()
+    path.write_bytes(content[: int(left * len(content))])
+    with pytest.raises(REFUSED):
+        tf.saved_model.load(tmp_path / "export")
+
+
+def test_variables_with_an_altered_byte_are_refused(tmp_path):
+    sparse_saving.save(dense(), tmp_path / "export")
+    path = tmp_path / "export" / "variables" / DATA
+    content = path.read_bytes()
+    for place in np.linspace(0, len(content) - 1, 12, dtype=int):
+        altered = bytearray(content)
+        altered[place] ^= 16
+        path.write_bytes(altered)
+        with pytest.raises(REFUSED):
+            tf.saved_model.load(tmp_path / "export")
+
+
+class Subclassed(keras.Model):
+    """A model without inputs of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = keras.layers.Dense(2)
+
+    def call(self, x):
+        return self.layer(x)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [keras.Sequential([keras.layers.Dense(2)]), Subclassed()],
+    ids=["not built", "subclassed"],
+)
+def test_models_without_inputs_are_refused(model, tmp_path):
+    with pytest.raises(ValueError, match="functional, and built. Received: mo"):
+        sparse_saving.save(model, tmp_path / "export")
+    assert not (tmp_path / "export").exists()
