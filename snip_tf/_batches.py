@@ -1,9 +1,37 @@
-"""What is scored, checked at the boundary: the one place that refuses it."""
+"""What is scored, checked at the boundary: the one place that refuses."""
 
 import itertools
 
 import keras
 import numpy as np
+import tensorflow as tf
+
+
+def check_can_score(model, loss):
+    """Raises a ValueError if there is no loss to take a gradient of."""
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            "Scoring needs Keras' TensorFlow backend; a network pruned and "
+            "saved there trains on any. "
+            f"Received: backend={keras.backend.backend()}"
+        )
+    if loss is None and not model.compiled:
+        raise ValueError(
+            "`model` must be compiled with a loss, or `loss` be given. "
+            "Received: a model that is not compiled and loss=None"
+        )
+    if type(model).call is keras.Model.call:
+        raise ValueError(
+            "`model` must have a `call`, from whose outputs the loss is taken: "
+            "score a model of those layers, with `loss`. "
+            f"Received: model={model.name!r} of {type(model).__name__}"
+        )
+    if tf.distribute.in_cross_replica_context():
+        raise ValueError(
+            "Scoring must be outside of `strategy.scope()`; from there masks "
+            "reach every replica. Received: the scope of a "
+            f"{type(tf.distribute.get_strategy()).__name__}"
+        )
 
 
 def checked(model, x, y, loss):

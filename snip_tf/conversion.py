@@ -12,7 +12,8 @@ import warnings
 import keras
 
 from snip_tf import _keras, layers
-from snip_tf.layers.base import MaskedLayer, stored, weights_left_dense
+from snip_tf.layers.base import MaskedLayer, stored
+from snip_tf.layers.dense_weights import weights_left_dense
 from snip_tf.layers.in_place import become, give_masks, take_masks
 
 _MASKED = {layers.stock_class_of(cls): cls for cls in layers.MASKED_CLASSES}
