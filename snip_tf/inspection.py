@@ -68,9 +68,9 @@ class Summary:
         rows: One `Weight` per mask, in the model's order.
         weights: The number of prunable weights, m in the paper.
         kept: The number of weights that are not removed, kappa in the paper.
-        dense: The number of weights in layers without a mask, such as a user's
-            own: only those of two or more axes, and no bias or scale.
-        dense_layers: The names of these layers, or of what they are part of.
+        dense: The number of weights without a mask, such as those of a user's
+            own layer: only those of two or more axes, and no bias or scale.
+        dense_layers: The names of their layers, or of what these are part of.
     """
 
     rows: tuple[Weight, ...]
@@ -173,7 +173,7 @@ def summary(model):
             axes = layer.unit_axes(weight) or ()
             units = [_live_units(kept, own) for own in axes]
             rows.append(_row(model, weight, kept, *units))
-            known += layer.weights
+            known += [weight, mask]
     dense = _matrices(model, known)
     where = dict.fromkeys(_path(model, w).split("/")[0] for w in dense)
     size = sum(math.prod(weight.shape) for weight in dense)
