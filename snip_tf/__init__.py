@@ -9,7 +9,6 @@ Sensitivity, ICLR 2019. The public API:
     prune           the three in one call; PruneAtStart does it in `fit`
     redraw          draw the kept weights anew
     criteria        other scores: random, magnitude, shuffled_sensitivity
-    save_arrays     scores or masks to an .npz file; load_arrays reads them
     summary         what is left, per weight; model_sparsity in one number
     flops           the multiply-adds of a model, with and without its zeros
     masked          any Keras model -> the same with masked layers
@@ -41,7 +40,6 @@ from snip_tf.pruning import (
     redraw,
     set_masks,
 )
-from snip_tf.storage import load_arrays, save_arrays
 
 __all__ = [
     "PruneAtStart",
@@ -54,13 +52,11 @@ __all__ = [
     "keep_top",
     "kept_weights",
     "layers",
-    "load_arrays",
     "masked",
     "model_sparsity",
     "models",
     "prune",
     "redraw",
-    "save_arrays",
     "sensitivity",
     "set_masks",
     "strip",
