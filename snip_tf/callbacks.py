@@ -2,7 +2,7 @@
 
 import keras
 
-from snip_tf import inspection, layers, pruning
+from snip_tf import _checks, inspection, layers, masks, pruning
 
 
 class PruneAtStart(keras.callbacks.Callback):
@@ -17,9 +17,10 @@ class PruneAtStart(keras.callbacks.Callback):
     TensorBoard and History callbacks then show.
 
     Args:
-        x: One batch of inputs or an iterable of batches; see `sensitivity`.
+        x: One batch of inputs or a sequence of batches; see `sensitivity`.
         y: The targets of the one batch.
         sparsity: The fraction of all masked weights to remove, in [0, 1).
+        verbose: Whether the summary of the pruned model is printed.
         **options: Passed to `prune`: `criterion`, `loss`, `reinit`...
 
     Raises:
@@ -27,12 +28,12 @@ class PruneAtStart(keras.callbacks.Callback):
             `prune` raises.
     """
 
-    def __init__(self, x, y=None, *, sparsity, **options):
+    def __init__(self, x, y=None, *, sparsity, verbose=1, **options):
         super().__init__()
-        pruning.check_sparsity(sparsity)
+        _checks.check_sparsity(sparsity)
         self._batch = x, y
-        self._sparsity = sparsity
-        self._options = options
+        self._verbose = verbose
+        self._options = {"sparsity": sparsity, **options}
         self._starting = False
 
     def on_train_batch_begin(self, batch, logs=None):
@@ -42,12 +43,10 @@ class PruneAtStart(keras.callbacks.Callback):
         if not self._starting:
             return
         self._starting = False
-        if all(mask.all() for mask in pruning.get_masks(self.model)):
-            x, y = self._batch
-            pruning.prune(
-                self.model, x, y, sparsity=self._sparsity, **self._options
-            )
-            print(inspection.summary(self.model))
+        if all(mask.all() for mask in masks.get_masks(self.model)):
+            pruning.prune(self.model, *self._batch, **self._options)
+            if self._verbose:
+                print(inspection.summary(self.model))
 
     def on_train_begin(self, logs=None):
         """Refuses a model without masks before anything is trained."""

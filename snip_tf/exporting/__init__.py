@@ -141,15 +141,12 @@ def _check_options(model, format, options):
             f"Received: format={format!r}"
         )
     layers.masked_layers(model)
-    if format == "litert":
-        from snip_tf.exporting import litert
-
-        litert.check_options(model, **options)
-        return
     given = [
-        name for name, value in options.items() if value not in (None, False)
+        name
+        for name, value in options.items()
+        if value is not None and value is not False
     ]
-    if given:
+    if given and format != "litert":
         raise ValueError(
             "`quantization`, `calibration_data` and `dense` go with "
             f'format="litert" only. Received: format={format!r} and '

@@ -10,15 +10,17 @@ unless the zeros come in blocks.
 """
 
 import tempfile
-import warnings
 
 import keras
-import numpy as np
 import tensorflow as tf
-from tensorflow.lite.tools import flatbuffer_utils
 
 from snip_tf import _keras, overriding
-from snip_tf.exporting import litert_loops, litert_sparse, saved_model
+from snip_tf.exporting import (
+    litert_int8,
+    litert_loops,
+    litert_sparse,
+    saved_model,
+)
 from snip_tf.exporting.litert_table import stored_weights
 
 __all__ = ["QUANTIZATIONS", "convert", "interpreter", "stored_weights"]
@@ -60,21 +62,19 @@ def convert(model, *, quantization=None, calibration_data=None, dense=False):
         for layer in _keras.all_layers(model)
         if "16" in layer.compute_dtype
     ]
-    with (
-        tempfile.TemporaryDirectory() as directory,
-        # LiteRT multiplies no halves.
-        overriding.overridden(
-            sixteen_bits, _keras.DTYPE_POLICY, lambda *_: _Float32("float32")
-        ),
-    ):
-        # From concrete functions the converter would lose the weights of
-        # Keras 3.
-        with litert_loops.without_tensor_lists(model):
+    in_float32 = overriding.overridden(
+        sixteen_bits,  # LiteRT multiplies no halves
+        _keras.DTYPE_POLICY,
+        lambda *_: _Float32("float32"),
+    )
+    # From concrete functions the converter would lose the weights of Keras 3.
+    with tempfile.TemporaryDirectory() as directory:
+        with in_float32, litert_loops.without_tensor_lists(model):
             saved_model.save(model, directory, sparse=False)
         converter = tf.lite.TFLiteConverter.from_saved_model(directory)
         if quantization == "int8":
-            examples = _checked_examples(model, calibration_data)
-            return _int8(converter, examples)
+            examples = litert_int8.checked_examples(model, calibration_data)
+            return litert_int8.convert(converter, examples)
         if quantization == "float16":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             converter.target_spec.supported_types = [tf.float16]
@@ -133,81 +133,3 @@ def _check_options(model, quantization, calibration_data):
             "recurrent layers. Received: quantization='int8', "
             f"model={model.name!r} with layer {recurrent[0].name!r}"
         )
-
-
-def _checked_examples(model, calibration_data):
-    """Returns examples as the converter takes them: dicts, a batch of one.
-
-    What is not finite would crash TensorFlow's calibration, or leave the file
-    in float32 without a word. So would outputs that overflow.
-    """
-    serve = saved_model.serving_function(model)
-    specs = keras.tree.flatten(serve.input_signature)
-    is_array = hasattr(calibration_data, "shape")
-    examples = []
-    for batch in [calibration_data] if is_array else calibration_data:
-        given = batch[0] if isinstance(batch, tuple) else batch
-        arrays = [np.asarray(array) for array in keras.tree.flatten(given)]
-        if len(arrays) != len(specs) or not all(
-            spec.shape.is_compatible_with(array.shape)
-            for spec, array in zip(specs, arrays, strict=True)
-        ):
-            raise ValueError(
-                "`calibration_data` must be batches of the model's inputs, of "
-                f"shapes {[tuple(spec.shape) for spec in specs]}. Received: "
-                f"{[array.shape for array in arrays]}"
-            )
-        arrays = [
-            array.astype(spec.dtype.as_numpy_dtype)
-            for spec, array in zip(specs, arrays, strict=True)
-        ]
-        outputs = serve(
-            *keras.tree.pack_sequence_as(serve.input_signature, arrays)
-        )
-        for array in [*arrays, *keras.tree.flatten(outputs)]:
-            if not np.isfinite(array).all():
-                raise ValueError(
-                    "`calibration_data` must be finite, as must be what the "
-                    "model gives for it. Received: NaN or infinity"
-                )
-        examples += [
-            {
-                spec.name: array[i : i + 1]
-                for spec, array in zip(specs, arrays, strict=True)
-            }
-            for i in range(len(arrays[0]))
-        ]
-    if not examples:
-        raise ValueError(
-            "`calibration_data` must hold examples. Received: none"
-        )
-    return examples
-
-
-def _int8(converter, examples):
-    """Returns the converter's file of integers, once it is seen to be one."""
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.target_spec.supported_ops = [
-        tf.lite.OpsSet.TFLITE_BUILTINS_INT8
-    ]
-    # By name, as the file has its inputs in an order of its own.
-    converter.representative_dataset = lambda: iter(
-        examples if len(examples[0]) > 1 else map(list, map(dict.values, examples))
-    )
-    with warnings.catch_warnings():
-        # To calibrate, TensorFlow uses what it wants to remove.
-        warnings.filterwarnings("ignore", r"\s*Warning: tf.lite.Interpreter")
-        flatbuffer = converter.convert()
-    file = flatbuffer_utils.read_model_from_bytearray(bytearray(flatbuffer))
-    dtypes = {
-        litert_sparse.DTYPES[weight.type].name
-        for graph in file.subgraphs
-        for _, weight in litert_sparse.weights_of(file, graph)
-    }
-    if dtypes != {"int8"}:
-        raise ValueError(
-            "`calibration_data` must give every activation a range: the "
-            "converter left weights as they were. Received: examples whose "
-            f"file has weights of {', '.join(sorted(dtypes))}"
-        )
-    return flatbuffer

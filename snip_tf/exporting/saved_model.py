@@ -207,7 +207,7 @@ def save(model, directory, *, sparse=True):
             still half of that of `model.export`, which has each weight twice.
 
     Raises:
-        ValueError: See `serving_function`.
+        ValueError: See `serving_function` and `input_signature`.
     """
     exported = tf.Module()
     exported.serve = serving_function(model)
@@ -239,33 +239,36 @@ def save(model, directory, *, sparse=True):
 def serving_function(model):
     """Returns a model's inference as a `tf.function`, for any batch size.
 
-    It takes what `model.export` takes: the inputs of a Sequential or functional
-    model, else floats of the shapes of the first call, of its first argument
-    alone unless `build` takes the shapes of more.
-
     Raises:
-        ValueError: If the model was never called, or not on these alone.
+        ValueError: If it cannot be called on what `input_signature` says.
     """
-    signature = _input_signature(model)
+    signature = input_signature(model)
     serve = tf.function(
         lambda *inputs: model(*inputs, training=False),
         input_signature=signature,
         autograph=False,
     )
-    if not hasattr(model, "inputs"):
-        try:
-            serve.get_concrete_function()
-        except Exception as error:  # whatever the model's own code raises
-            raise ValueError(
-                "`model` must be one that can be called on what "
-                f"`model.export` gives it, {signature}. Received: "
-                f"model={model.name!r} ({type(error).__name__}: {error})"
-            ) from error
+    try:
+        serve.get_concrete_function()
+    except Exception as error:  # whatever the layers' own code raises
+        raise ValueError(
+            f"`model` must take inputs of {signature}, as its first call did, "
+            f"and nothing else. Received: model={model.name!r} "
+            f"({type(error).__name__}: {error})"
+        ) from error
     return serve
 
 
-def _input_signature(model):
-    """Returns the specs of what a model is called on, their names included."""
+def input_signature(model):
+    """Returns the named specs of what a model is called on, a list.
+
+    As `model.export` has them: the inputs of a Sequential or functional model,
+    else floats of the shapes of the first call, of its first argument alone
+    unless `build` takes the shapes of more.
+
+    Raises:
+        ValueError: If the model was never called.
+    """
     if getattr(model, "inputs", None):
         is_sequential = isinstance(model, keras.Sequential)
         return keras.tree.map_structure(

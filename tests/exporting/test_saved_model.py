@@ -208,7 +208,7 @@ def test_zeros_of_both_signs_come_back_as_zero():
 def pruned(model, sparsity=0.95):
     """Returns a plain model with that fraction of its kernels zero."""
     if model.name not in snip_tf.models.NAMES:
-        model = snip_tf.masked(model)
+        snip_tf.masked(model)
     generator = np.random.default_rng(0)
     for _, mask in snip_tf.layers.masked_weights(model):
         mask.assign(generator.random(mask.shape) > sparsity)
@@ -549,18 +549,79 @@ class Subclassed(keras.Model):
 
     def __init__(self):
         super().__init__()
-        self.layer = keras.layers.Dense(2)
+        self.dense = keras.layers.Dense(100)
+        self.flip = keras.layers.RandomFlip()
 
     def call(self, x):
-        return self.layer(x)
+        if isinstance(x, dict):
+            x = keras.ops.concatenate([x["b"], x["a"]], axis=-1)
+        return self.dense(self.flip(x[:, :, None, None])[:, :, 0, 0])
+
+
+@pytest.mark.parametrize(
+    "x",
+    [noise(3, 64), {"b": noise(3, 40), "a": noise(3, 24)}],
+    ids=["array", "dict"],
+)
+def test_a_subclassed_model_is_saved_as_keras_exports_it(x, tmp_path):
+    model = Subclassed()
+    model(x)
+    model = pruned(model)
+    loaded = saved(model, tmp_path / "sparse")
+    model.export(tmp_path / "keras", verbose=False)
+    keras_own = tf.saved_model.load(tmp_path / "keras")
+    for size in (1, 3):
+        part = keras.tree.map_structure(lambda array: array[:size], x)  # noqa: B023
+        assert_same(loaded.serve(part), model(part, training=False))
+    signature = loaded.signatures["serving_default"]
+    theirs = keras_own.signatures["serving_default"]
+    assert len(signature.structured_input_signature[1]) == len(
+        theirs.structured_input_signature[1]
+    )
+    assert variables_size(tmp_path / "sparse") < 0.2 * variables_size(
+        tmp_path / "keras"
+    )
+
+
+class TwoArguments(keras.Model):
+    """A model whose second argument Keras does not record."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = keras.layers.Dense(2)
+
+    def call(self, x, y):
+        return self.dense(x) + self.dense(y)
+
+
+class TwoShapes(TwoArguments):
+    """A model whose `build` takes the shapes of both."""
+
+    def build(self, x_shape, y_shape):
+        self.dense.build(x_shape)
+
+
+def test_each_argument_that_build_takes_the_shape_of_is_an_input(tmp_path):
+    model, x, y = TwoShapes(), noise(3, 64), noise(3, 64)
+    model(x, y)
+    loaded = saved(model, tmp_path / "export")
+    assert_same(loaded.serve(x[:2], y[:2]), model(x[:2], y[:2]))
+
+
+def test_a_model_that_needs_more_than_its_inputs_is_refused(tmp_path):
+    model = TwoArguments()
+    model(noise(3, 64), noise(3, 64))
+    with pytest.raises(ValueError, match="nothing else. Received: model='two_"):
+        saved_model.save(model, tmp_path / "export")
+    assert not (tmp_path / "export").exists()
 
 
 @pytest.mark.parametrize(
     "model",
     [keras.Sequential([keras.layers.Dense(2)]), Subclassed()],
-    ids=["not built", "subclassed"],
+    ids=["sequential", "subclassed"],
 )
-def test_models_without_inputs_are_refused(model, tmp_path):
-    with pytest.raises(ValueError, match="functional, and built. Received: mo"):
+def test_models_that_were_never_called_are_refused(model, tmp_path):
+    with pytest.raises(ValueError, match="must have been called.*Received: mo"):
         saved_model.save(model, tmp_path / "export")
     assert not (tmp_path / "export").exists()
