@@ -7,6 +7,8 @@ where the format can, not stored.
 import contextlib
 import pathlib
 
+import keras
+
 from snip_tf import _atomic, _keras, compaction, conversion, layers
 
 # What an export directory of each format holds, at least.
@@ -38,8 +40,9 @@ def export(
     an export that fails or is interrupted leaves what was there before.
 
         >>> model = snip_tf.models.build("lenet_300_100")
-        >>> snip_tf.export(model, "out", format="keras").name
-        'model.keras'
+        >>> path = snip_tf.export(model, tempfile.mkdtemp(), format="keras")
+        >>> type(keras.models.load_model(path).layers[-1]) is keras.layers.Dense
+        True
 
     Args:
         model: A built Keras model with masks, of any kind.
@@ -140,7 +143,13 @@ def _check_options(model, format, options):
             f"`format` must be one of {', '.join(FORMATS)}. "
             f"Received: format={format!r}"
         )
-    layers.masked_layers(model)
+    layers.masked_layers(model)  # refused if there are none
+    if format != "keras" and keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            '`format` must be "keras" unless Keras\' backend is TensorFlow, '
+            "where that file can be exported on. Received: "
+            f"format={format!r}, backend={keras.backend.backend()}"
+        )
     given = [
         name
         for name, value in options.items()

@@ -1,5 +1,6 @@
 """`export`: what it writes runs without snip_tf; what it refuses, and how."""
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -74,7 +75,7 @@ def _run(path, x):
         loaded = tf.saved_model.load(path)  # `serve` alone would not keep it
         return loaded.serve(x).numpy()
     if path.suffix == ".keras":
-        return np.array(keras.models.load_model(path)(x))
+        return keras.models.load_model(path).predict(x, verbose=0)
     return outputs(path.read_bytes(), x)
 
 
@@ -158,6 +159,25 @@ def test_the_model_is_left_as_it_was(format, fails, tmp_path, monkeypatch):
     assert model.optimizer is optimizer
     model.fit(_x(8), np.zeros((8, 10)), verbose=0)
     assert int(optimizer.iterations) == 2
+
+
+@pytest.mark.parametrize("format", exporting.FORMATS)
+def test_layers_that_augment_are_off_in_every_format(format, tmp_path):
+    model = snip_tf.masked(
+        keras.Sequential(
+            [
+                keras.Input((8, 8, 1)),
+                keras.layers.RandomFlip(),
+                keras.layers.Conv2D(4, 3),
+                keras.layers.Flatten(),
+                keras.layers.Dense(3),
+            ]
+        )
+    )
+    path = snip_tf.export(model, tmp_path / "out", format=format)
+    np.testing.assert_allclose(
+        _run(path, _x(5)), model.predict(_x(5), verbose=0), atol=1e-5
+    )
 
 
 def test_a_compiled_model_is_as_large_as_one_that_is_not(model, tmp_path):
@@ -315,6 +335,32 @@ def test_bad_options_are_refused(options, message, model, tmp_path):
     with pytest.raises(ValueError, match=message):
         snip_tf.export(model, tmp_path / "out", **options)
     assert not list(tmp_path.iterdir())
+
+
+def test_on_another_backend_only_keras_files_are_written(tmp_path):
+    code = """
+import sys, snip_tf
+model = snip_tf.models.build("lenet_300_100")
+print(snip_tf.export(model, "keras", format="keras").name)
+try:
+    snip_tf.export(model, "out", format="litert")
+except ValueError as error:
+    print(error)
+"""
+    process = subprocess.run(
+        [sys.executable, "-c", code],
+        check=True,
+        cwd=tmp_path,
+        env={**os.environ, "KERAS_BACKEND": "jax"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.splitlines() == [
+        "model.keras",
+        '`format` must be "keras" unless Keras\' backend is TensorFlow, where '
+        "that file can be exported on. Received: format='litert', backend=jax",
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == ["keras"]
 
 
 def test_a_model_without_masks_is_refused(model, tmp_path):
