@@ -5,17 +5,17 @@ import math
 from snip_tf import _keras
 from snip_tf.layers.base import MaskedLayer
 
-# Weights that scale or shift, whatever their rank.
-_OF_NORMALISATION = (
+# Weights that are no kernels, whatever their rank.
+_NO_KERNELS = (
     *("beta", "gamma", "mean", "variance", "moving_mean", "moving_variance"),
-    "bias",
+    *("bias", "vector_u"),  # the last of spectral normalisation
 )
 
 
 def weights_left_dense(found):
     """Yields (layer, number of weights) of layers whose kernels have no mask.
 
-    A kernel is a weight of two or more axes that is not one of normalisation.
+    A kernel is a weight of two or more axes that multiplies inputs.
 
     Args:
         found: The layers, as `all_layers` returns them; a layer counts without
@@ -34,7 +34,7 @@ def weights_left_dense(found):
             for weight in layer.weights
             if id(weight) not in inside
             and len(weight.shape) > 1
-            and weight.name not in _OF_NORMALISATION
+            and weight.name not in _NO_KERNELS
         )
         if count:
             yield layer, count
