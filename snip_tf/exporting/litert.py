@@ -68,8 +68,8 @@ def convert(model, *, quantization=None, calibration_data=None, dense=False):
         lambda *_: _Float32("float32"),
     )
     # From concrete functions the converter would lose the weights of Keras 3.
-    with tempfile.TemporaryDirectory() as directory:
-        with in_float32, litert_loops.without_tensor_lists(model):
+    with tempfile.TemporaryDirectory() as directory, in_float32:
+        with litert_loops.without_tensor_lists(model):
             saved_model.save(model, directory, sparse=False)
         converter = tf.lite.TFLiteConverter.from_saved_model(directory)
         if quantization == "int8":

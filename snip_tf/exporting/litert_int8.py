@@ -47,7 +47,8 @@ def checked_examples(model, calibration_data):
 
 def _batches(calibration_data):
     if hasattr(calibration_data, "shape"):
-        return [calibration_data]
+        starts = range(0, len(calibration_data), 100)  # to bound memory
+        return [calibration_data[i : i + 100] for i in starts]
     if (
         isinstance(calibration_data, tf.data.Dataset)
         and calibration_data.cardinality() == tf.data.INFINITE_CARDINALITY
