@@ -112,14 +112,15 @@ def _check_labels(model, labels, loss):
         keras.losses.sparse_categorical_crossentropy
     ):
         return
-    shape = getattr(model, "output_shape", None)
-    if not isinstance(shape, tuple):  # several outputs, or not known
+    outputs = getattr(model, "outputs", None) or ()
+    if len(outputs) != 1:  # several, or not known
         return
-    labels = np.asarray(labels)
-    wrong = (labels < 0) | (labels >= shape[-1])
+    classes = outputs[0].shape[-1]
+    labels = np.asarray(keras.tree.flatten(labels)[0])
+    wrong = (labels < 0) | (labels >= classes)
     wrong &= labels != getattr(loss, "ignore_class", None)
     if wrong.any():
         raise ValueError(
-            f"`y` must hold labels from 0 to {shape[-1] - 1}, as the model has "
-            f"{shape[-1]} outputs. Received: a label {labels[wrong][0]}"
+            f"`y` must hold labels from 0 to {classes - 1}, as the model has "
+            f"{classes} outputs. Received: a label {labels[wrong][0]}"
         )

@@ -49,15 +49,18 @@ def raise_best(scores, output_axes, min_kept, kappa):
     if needed > kappa:
         raise ValueError(
             f"`min_kept` must leave room among the {kappa} weights to keep. "
-            f"Received: min_kept={min_kept}, which needs {needed}"
+            f"Received: min_kept={min_kept}, which needs {needed}: lower the "
+            "sparsity"
         )
 
 
 def warn_if_dead(model, x, y, training):
     """Warns if no output tells the first examples apart that were scored."""
-    inputs = x if y is not None else next(iter(x or [(None,)]))[0]
+    if x is None:  # the score needs no data
+        return
+    inputs = x if y is not None else next(iter(x))[0]
     inputs = keras.tree.map_structure(lambda part: part[:_EXAMPLES], inputs)
-    if inputs is None or not _differ(inputs):
+    if not _differ(inputs):
         return
     with keras.StatelessScope():
         outputs = model(inputs, training=training)

@@ -8,7 +8,7 @@ import pathlib
 import keras
 import numpy as np
 
-from snip_tf import counting, tables, training
+from snip_tf import inspection, tables, training
 from snip_tf.experiments import engines, timing
 
 TOLERANCE = 1e-4  # of a logit; float32 rounding stays well below it
@@ -83,7 +83,7 @@ def compare(cases, images, labels, *, batch_sizes, rounds):
 def _size_of(case):
     files = [path for path in case.path.rglob("*") if path.is_file()]
     contents = [path.read_bytes() for path in files or [case.path]]
-    count = counting.flops(case.model)
+    count = inspection.flops(case.model)
     return {
         "format": case.format,
         "network": case.network,

@@ -10,6 +10,7 @@ import pathlib
 import keras
 
 from snip_tf import _atomic, _keras, compaction, conversion, layers
+from snip_tf.compaction import graph
 
 # What an export directory of each format holds, at least.
 _MARKS = {
@@ -85,7 +86,7 @@ def export(
     directory = pathlib.Path(directory).resolve()
     _check_directory(directory, overwrite)
     if compact is None:
-        compact = format == "litert" and _is_graph(model)
+        compact = format == "litert" and graph.is_graph(model)
     if compact:
         model = compaction.compact(model)
     with _atomic.replaced(directory) as part, conversion.stripped(model):
@@ -130,11 +131,6 @@ def _uncompiled(model):
     finally:
         for attributes, optimizer in before:
             attributes.update(compiled=True, optimizer=optimizer)
-
-
-def _is_graph(model):
-    """Returns whether a model is Sequential or functional."""
-    return type(model).call.__module__.startswith("keras.")
 
 
 def _check_options(model, format, options):
