@@ -1,6 +1,8 @@
 """Weights in a LiteRT file: found, and stored by their non-zero entries."""
 
 import numpy as np
+
+# TensorFlow has no public module for the schema of these files.
 from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow.lite.tools import flatbuffer_utils
 

@@ -356,7 +356,7 @@ def test_a_model_without_masks_is_refused(model, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:The mask of:UserWarning")
+@pytest.mark.filterwarnings("ignore:The masks of these kernels:UserWarning")
 @pytest.mark.parametrize("sparsity", [0.5, 0.9, 0.99])
 @pytest.mark.parametrize("build", test_compaction.NETWORKS[:4])
 def test_every_format_gives_the_outputs_of_random_masks(
