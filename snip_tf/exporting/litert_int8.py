@@ -1,7 +1,7 @@
 """LiteRT files of integers, made by the converter alone, and safely.
 
-For calibration data that are not finite the converter crashes the process or
-leaves the weights in float32, and for none it leaves them, all without a word.
+For calibration data that are not finite the converter crashes the process or,
+as for no data at all, leaves the weights in float32 without a word.
 """
 
 import warnings

@@ -1,6 +1,7 @@
 """Batches: of training, evaluation and scoring, and of any arrays."""
 
 import dataclasses
+import doctest
 import time
 
 import numpy as np
@@ -306,6 +307,12 @@ def test_batches_are_the_arrays_in_order(size):
     assert len(found) == -(-10 // size)
     assert sizes[:-1] == [size] * (len(found) - 1)
     assert 1 <= sizes[-1] <= size
+
+
+def test_the_example_of_its_docstring_runs():
+    names = {"np": np, "snip_tf": snip_tf}
+    (example,) = doctest.DocTestFinder().find(data.batches, globs=names)
+    assert doctest.DocTestRunner().run(example) == (0, 2)
 
 
 def test_batches_keep_lists_and_dicts():

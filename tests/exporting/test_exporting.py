@@ -1,8 +1,10 @@
 """`export`: what it writes runs without snip_tf; what it refuses, and how."""
 
+import doctest
 import pathlib
 import subprocess
 import sys
+import tempfile
 
 import keras
 import numpy as np
@@ -353,6 +355,12 @@ def test_a_model_without_masks_is_refused(model, tmp_path):
         with pytest.raises(ValueError, match="built and have at least one"):
             snip_tf.export(unfit, tmp_path / "out")
     assert not list(tmp_path.iterdir())
+
+
+def test_the_example_of_its_docstring_runs():
+    names = {"keras": keras, "snip_tf": snip_tf, "tempfile": tempfile}
+    (example,) = doctest.DocTestFinder().find(snip_tf.export, globs=names)
+    assert doctest.DocTestRunner().run(example) == (0, 3)
 
 
 @pytest.mark.slow
