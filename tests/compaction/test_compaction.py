@@ -14,7 +14,7 @@ BATCH = 4
 WHOLE = "ignore:`compact` leaves:UserWarning"
 
 # Whole layers are dead here on purpose.
-pytestmark = pytest.mark.filterwarnings("ignore:The mask of:UserWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:The masks of:UserWarning")
 
 
 def _output(model, x):
