@@ -1,7 +1,6 @@
 """The calls of a model's layers in order, nested models unfolded."""
 
 import dataclasses
-import inspect
 
 import keras
 
@@ -71,7 +70,7 @@ def graph_of(model):
     """Returns the graph of a model; no layer is called."""
     calls = []
     inputs = [_fresh(tensor) for tensor in model.inputs]
-    outputs = _unfold(model, inputs, None, calls)
+    outputs = _unfold(model, inputs, calls)
     return Graph(inputs, outputs, calls)
 
 
@@ -80,8 +79,12 @@ def size(tensor):
     return (tensor.shape[-1] or 0) if len(tensor.shape) > 1 else 0
 
 
-def _unfold(model, inputs, training, calls):
-    """Appends a model's calls to `calls`; returns the outputs for `inputs`."""
+def _unfold(model, inputs, calls, training=None):
+    """Appends a model's calls to `calls`; returns the outputs for `inputs`.
+
+    As Keras does it, the mode that a nested model is called in goes before
+    that of its layers, and is handed to all of them.
+    """
     found = dict(zip(map(id, model.inputs), inputs, strict=True))
     for node in _keras.graph_nodes(model):
         if any(id(tensor) not in found for tensor in node.input_tensors):
@@ -91,11 +94,11 @@ def _unfold(model, inputs, training, calls):
             lambda value: found.get(id(value), value),
             (node.arguments.args, node.arguments.kwargs),
         )
-        if training is not None and _takes_training(layer):
+        if training is not None and isinstance(layer, keras.Layer):
             kwargs = {**kwargs, "training": training}
         if is_graph(layer) and _can_unfold(layer, args, kwargs):
             given = keras.tree.flatten(args)
-            outputs = _unfold(layer, given, kwargs.get("training"), calls)
+            outputs = _unfold(layer, given, calls, kwargs.get("training"))
         else:
             # Keras takes the number in `x + 1.0` for a sparse tensor.
             is_layer = isinstance(layer, keras.Layer)
@@ -107,14 +110,6 @@ def _unfold(model, inputs, training, calls):
             calls.append(Call(layer, args, kwargs, outputs, has_padding))
         found.update(zip(map(id, node.outputs), outputs, strict=True))
     return [found[id(tensor)] for tensor in model.outputs]
-
-
-def _takes_training(layer):
-    """Returns whether a nested model hands its `training` to a layer."""
-    return isinstance(layer, keras.Layer) and (
-        "training" in inspect.signature(layer.call).parameters
-        or len(_keras.all_layers(layer)) > 1
-    )
 
 
 def _can_unfold(model, args, kwargs):
