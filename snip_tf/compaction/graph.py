@@ -9,21 +9,13 @@ from snip_tf import _keras
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Call:
-    """One call of a layer or operation.
+    """One call of a layer or operation, on `keras.KerasTensor`s."""
 
-    Attributes:
-        layer: The layer; the model's own, which is never changed.
-        args: What it is called with, `keras.KerasTensor`s in place of tensors.
-        kwargs: The same of what is given by name.
-        outputs: The `keras.KerasTensor`s that it returns, as a flat list.
-        has_padding: Whether a tensor has a mask of padded time steps.
-    """
-
-    layer: object
+    layer: object  # the model's own, which is never changed
     args: tuple
     kwargs: dict
     outputs: list
-    has_padding: bool = False
+    has_padding: bool  # whether a tensor has a mask of padded time steps
 
     @property
     def inputs(self):
@@ -116,21 +108,16 @@ def _can_unfold(model, args, kwargs):
     """Returns whether calling a model is no more than calling its layers.
 
     They get the `training` that the model is called with; of other options
-    they would know nothing. Several inputs must be a list, as names may stand
-    in another order, and of the types that the model would cast them to.
+    they would know nothing. Inputs must be of the types that the model would
+    cast them to, and a list if several, as Keras may sort names otherwise.
     """
     options = {key: kwargs[key] for key in kwargs if key != "training"}
-    is_list = len(model.inputs) == 1 or (
-        isinstance(args[0], list) and isinstance(model.input, list)
-    )
-    given = keras.tree.flatten(args)
-    return (
-        len(args) == 1
-        and _are_defaults(options)
-        and is_list
-        and len(given) == len(model.inputs)
-        and all(map(_is_like, given, model.inputs))
-    )
+    if len(args) != 1 or not _are_defaults(options):
+        return False
+    given, expected = keras.tree.flatten(args), model.inputs
+    if len(given) > 1 and not isinstance(args[0], list):
+        return False
+    return len(given) == len(expected) and all(map(_is_like, given, expected))
 
 
 def _is_like(tensor, other):

@@ -774,7 +774,10 @@ def test_what_layers_hold_is_carried_over():
     model = keras.Model({"x": x, "words": words}, layers.Dense(2)(y))
     _random_values(model, np.random.default_rng(0))
     _random_masks(model, 0.3, np.random.default_rng(0))
-    given = {"x": tf.constant(_x(3)), "words": tf.constant([["a", "b", "c", "a", "b"]] * 4)}
+    given = {
+        "x": tf.constant(_x(3)),
+        "words": tf.constant([["a", "b", "c", "a", "b"]] * 4),
+    }
     before = _output(model, given)
     small = snip_tf.compact(model)
     np.testing.assert_allclose(_output(small, given), before, atol=1e-5)
