@@ -11,19 +11,22 @@ from snip_tf.compaction.rebuild import twin_of
 from snip_tf.compaction.rules import rule_of
 
 stock = keras.layers
-# Of the four units of an input: unit 1 is always zero, unit 2 always this.
-_CONSTANT = 1.5
-_IMAGES, _STEPS = (5, 5, 4), (3, 4)
+# Of the five units of an input, three are always the same.
+_CONSTANTS = Constants(
+    np.array([False, True, True, True, False]),
+    np.array([0.0, 0.0, 1.5, -0.5, 0.0]),
+)
+_UNITS, _IMAGES, _STEPS = (5,), (5, 5, 5), (3, 5)
 
 # A row a rule and option: (name, function of one input or more, their shape).
 ROWS = [
-    ("dense", layers.Dense(6, activation="tanh"), (4,)),
+    ("dense", layers.Dense(6, activation="tanh"), _UNITS),
     ("dense_of_steps", stock.Dense(6, use_bias=False), _STEPS),
     ("conv_1d", layers.Conv1D(6, 2, mask_bias=True), _STEPS),
     ("conv_2d", layers.Conv2D(6, 3, activation="sigmoid"), _IMAGES),
     ("conv_padded", stock.Conv2D(6, 3, padding="same"), _IMAGES),
     ("conv_1x1", stock.Conv2D(6, 1, padding="same", strides=2), _IMAGES),
-    ("conv_3d", stock.Conv3D(6, 2), (3, 3, 3, 4)),
+    ("conv_3d", stock.Conv3D(6, 2), (3, 3, 3, 5)),
     ("transpose", layers.Conv2DTranspose(6, 2, strides=2), _IMAGES),
     ("transpose_1d", layers.Conv1DTranspose(6, 2), _STEPS),
     (
@@ -38,20 +41,24 @@ ROWS = [
     (
         "batch_normalization_plain",
         stock.BatchNormalization(center=False, scale=False),
-        (4,),
+        _UNITS,
     ),
     ("lstm", layers.LSTM(6, return_sequences=True, use_bias=False), _STEPS),
-    ("lstm_with_bias", layers.LSTM(6, mask_bias=True), _STEPS),
+    (
+        "lstm_with_bias",
+        layers.LSTM(6, mask_bias=True, return_sequences=True),
+        _STEPS,
+    ),
     ("gru", layers.GRU(6, use_bias=False), _STEPS),
     ("gru_with_bias", stock.GRU(6, return_sequences=True), _STEPS),
-    ("simple_rnn", layers.SimpleRNN(6, use_bias=False), _STEPS),
+    ("simple_rnn", layers.SimpleRNN(6, return_sequences=True), _STEPS),
     ("activation", stock.Activation("gelu"), _IMAGES),
-    ("relu", stock.ReLU(max_value=1.0, negative_slope=0.1), (4,)),
-    ("leaky_relu", stock.LeakyReLU(), (4,)),
-    ("elu", stock.ELU(), (4,)),
-    ("identity", stock.Identity(), (4,)),
-    ("noise", stock.GaussianNoise(0.5), (4,)),
-    ("dropout", stock.Dropout(0.5), (4,)),
+    ("relu", stock.ReLU(max_value=1.0, negative_slope=0.1), _UNITS),
+    ("leaky_relu", stock.LeakyReLU(), _UNITS),
+    ("elu", stock.ELU(), _UNITS),
+    ("identity", stock.Identity(), _UNITS),
+    ("noise", stock.GaussianNoise(0.5), _UNITS),
+    ("dropout", stock.Dropout(0.5), _UNITS),
     ("spatial_dropout", stock.SpatialDropout2D(0.5), _IMAGES),
     ("max_pooling", stock.MaxPooling2D(2, padding="same"), _IMAGES),
     ("average_pooling", stock.AveragePooling2D(2, padding="same"), _IMAGES),
@@ -65,9 +72,9 @@ ROWS = [
     ("add", lambda x, y: stock.Add()([x, y]), _IMAGES),
     ("subtract", lambda x, y: stock.Subtract()([x, y]), _IMAGES),
     ("multiply", lambda x, y: stock.Multiply()([x, y]), _IMAGES),
-    ("average", lambda x, y: stock.Average()([x, y]), (4,)),
-    ("maximum", lambda x, y: stock.Maximum()([x, y]), (4,)),
-    ("minimum", lambda x, y: stock.Minimum()([x, y]), (4,)),
+    ("average", lambda x, y: stock.Average()([x, y]), _UNITS),
+    ("maximum", lambda x, y: stock.Maximum()([x, y]), _UNITS),
+    ("minimum", lambda x, y: stock.Minimum()([x, y]), _UNITS),
     ("plus", lambda x, y: x + y, _IMAGES),
     ("times_a_number", lambda x: 2.0 * x, _IMAGES),
     ("relu_operation", lambda x: keras.ops.relu(x), _IMAGES),
@@ -91,15 +98,15 @@ def _call(build, shape):
             value = value > 0
         elif "kernel" in weight.name:
             value *= generator.random(weight.shape) > 0.6
-            value[..., :2] = 0  # without any inputs
+            units = getattr(call.layer, "units", value.shape[-1])
+            by_gate = value.reshape(-1, value.shape[-1] // units, units)
+            by_gate[..., :2] = 0  # without any inputs
         elif weight.name == "moving_variance":
             value = value**2 + 0.1
         weight.assign(value)
     weights = Weights.of(call.layer, for_training=False)
-    known = np.array([False, True, True, False])
-    constants = Constants(known, np.array([0, 0, _CONSTANT, 0]))
     rule = rule_of(call, for_training=False)
-    facts = rule.forward(call, weights, [constants] * takes)
+    facts = rule.forward(call, weights, [_CONSTANTS] * takes)
     return call, rule, weights, facts
 
 
@@ -107,8 +114,8 @@ def _inputs(call, seed=0):
     generator = np.random.default_rng(seed)
     result = []
     for tensor in call.inputs:
-        x = generator.normal(size=(8, *tensor.shape[1:])).astype("float32")
-        x[..., 1], x[..., 2] = 0, _CONSTANT
+        x = generator.normal(size=(8, *tensor.shape[1:]))
+        x = np.where(_CONSTANTS.known, _CONSTANTS.values, x).astype("float32")
         result.append(x)
     return result
 
@@ -208,12 +215,12 @@ def test_a_rule_says_the_same_every_time_and_changes_nothing(build, shape):
 @pytest.mark.parametrize(
     ("build", "shape"),
     [
-        (stock.LayerNormalization(), (4,)),
-        (stock.Activation("softmax"), (4,)),
-        (stock.Activation(lambda x: x), (4,)),
-        (stock.Dropout(0.5, noise_shape=(1, 4)), (4,)),
+        (stock.LayerNormalization(), _UNITS),
+        (stock.Activation("softmax"), _UNITS),
+        (stock.Activation(lambda x: x), _UNITS),
+        (stock.Dropout(0.5, noise_shape=(1, 5)), _UNITS),
         (stock.BatchNormalization(axis=1), _STEPS),
-        (stock.Conv2D(4, 3, groups=2), _IMAGES),
+        (stock.Conv2D(5, 3, groups=5), _IMAGES),
         (stock.LSTM(4, stateful=True), _STEPS),
         (stock.GRU(4, return_state=True), _STEPS),
         (stock.LSTM(4, activation="softmax"), _STEPS),
@@ -232,6 +239,27 @@ def test_what_a_rule_is_not_right_for_has_none(build, shape):
     model = keras.Model(inputs, build(*inputs))
     call = graph_of(model).calls[-1]
     assert rule_of(call, for_training=False) is None
+
+
+@pytest.mark.parametrize("for_training", [False, True])
+def test_in_training_only_masks_say_what_stays(for_training):
+    layer = layers.Dense(2)
+    layer.build((None, 2))
+    (pair,) = layer.masked_weights()
+    for variable, value in zip(
+        pair, [[[0, 1], [2, 3]], [[1, 1], [1, 0]]], strict=True
+    ):
+        variable.assign(value)
+    weights = Weights.of(layer, for_training)
+    np.testing.assert_array_equal(weights.values["kernel"], [[0, 1], [2, 0]])
+    learns = [[for_training, True], [True, False]]
+    np.testing.assert_array_equal(weights.live("kernel"), learns)
+    assert (~weights.fixed("bias")).any() == for_training
+    constants = Constants(np.ones(2, bool), np.zeros(2))
+    x = keras.Input((2,))
+    (call,) = graph_of(keras.Model(x, layer(x))).calls
+    facts = rule_of(call, for_training).forward(call, weights, [constants])
+    assert facts.outputs.known.all() != for_training
 
 
 @pytest.mark.parametrize(
