@@ -137,43 +137,28 @@ class Facts:
 
 
 class Rule:
-    """How a kind of layer passes on units.
+    """How a kind of layer passes on units: no state, and nothing is changed.
 
-    A rule holds no state, and its methods change nothing.
-
-    Attributes:
-        can_select: Whether the layer may be given a selection of the units of
-            its input; others take all that the tensor keeps.
-        takes_many: Whether the layer may have several inputs.
+    Its methods take the `Call`, the `Weights` of the layer, and what belongs
+    to each input or to the output.
     """
 
-    can_select = takes_many = False
+    takes_many = False  # whether the layer may have several inputs
+    # Whether it may be given a selection of the units that its input keeps.
+    can_select = False
 
     def accepts(self, call):
         """Returns whether the rule is right for the options of the layer."""
         return True
 
     def forward(self, call, weights, inputs):
-        """Returns the `Facts` of a call.
-
-        Args:
-            call: The `Call`.
-            weights: The `Weights` of its layer.
-            inputs: The `Constants` of each input.
-        """
+        """Returns the `Facts` of a call, given the inputs' `Constants`."""
         raise NotImplementedError
 
     def rebuild(self, call, weights, facts, inputs, outputs):
-        """Returns the entries of the layer's config that change, and weights.
+        """Returns (config, values) of the layer of the units that are kept.
 
-        Args:
-            call: The `Call`.
-            weights: The `Weights` of its layer.
-            facts: What `forward` returned.
-            inputs: Per input, which units it keeps.
-            outputs: Which units the output keeps.
-
-        Returns:
-            (config, values): two dicts; values are those of weights and masks.
+        `config` has the entries of the layer's config that change, `values`
+        those of its weights and masks by name.
         """
         return {}, {}

@@ -1,7 +1,6 @@
 """The calls of a model's layers in order, nested models unfolded."""
 
 import dataclasses
-import inspect
 
 import keras
 
@@ -10,21 +9,13 @@ from snip_tf import _keras
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Call:
-    """One call of a layer or operation.
+    """One call of a layer or operation, on `keras.KerasTensor`s."""
 
-    Attributes:
-        layer: The layer; the model's own, which is never changed.
-        args: What it is called with, `keras.KerasTensor`s in place of tensors.
-        kwargs: The same of what is given by name.
-        outputs: The `keras.KerasTensor`s that it returns, as a flat list.
-        has_padding: Whether a tensor has a mask of padded time steps.
-    """
-
-    layer: object
+    layer: object  # the model's own, which is never changed
     args: tuple
     kwargs: dict
     outputs: list
-    has_padding: bool = False
+    has_padding: bool  # whether a tensor has a mask of padded time steps
 
     @property
     def inputs(self):
@@ -71,7 +62,7 @@ def graph_of(model):
     """Returns the graph of a model; no layer is called."""
     calls = []
     inputs = [_fresh(tensor) for tensor in model.inputs]
-    outputs = _unfold(model, inputs, None, calls)
+    outputs = _unfold(model, inputs, calls)
     return Graph(inputs, outputs, calls)
 
 
@@ -80,8 +71,12 @@ def size(tensor):
     return (tensor.shape[-1] or 0) if len(tensor.shape) > 1 else 0
 
 
-def _unfold(model, inputs, training, calls):
-    """Appends a model's calls to `calls`; returns the outputs for `inputs`."""
+def _unfold(model, inputs, calls, training=None):
+    """Appends a model's calls to `calls`; returns the outputs for `inputs`.
+
+    As Keras does it, the mode that a nested model is called in goes before
+    that of its layers, and is handed to all of them.
+    """
     found = dict(zip(map(id, model.inputs), inputs, strict=True))
     for node in _keras.graph_nodes(model):
         if any(id(tensor) not in found for tensor in node.input_tensors):
@@ -91,11 +86,11 @@ def _unfold(model, inputs, training, calls):
             lambda value: found.get(id(value), value),
             (node.arguments.args, node.arguments.kwargs),
         )
-        if training is not None and _takes_training(layer):
+        if training is not None and isinstance(layer, keras.Layer):
             kwargs = {**kwargs, "training": training}
         if is_graph(layer) and _can_unfold(layer, args, kwargs):
             given = keras.tree.flatten(args)
-            outputs = _unfold(layer, given, kwargs.get("training"), calls)
+            outputs = _unfold(layer, given, calls, kwargs.get("training"))
         else:
             # Keras takes the number in `x + 1.0` for a sparse tensor.
             is_layer = isinstance(layer, keras.Layer)
@@ -109,33 +104,20 @@ def _unfold(model, inputs, training, calls):
     return [found[id(tensor)] for tensor in model.outputs]
 
 
-def _takes_training(layer):
-    """Returns whether a nested model hands its `training` to a layer."""
-    return isinstance(layer, keras.Layer) and (
-        "training" in inspect.signature(layer.call).parameters
-        or len(_keras.all_layers(layer)) > 1
-    )
-
-
 def _can_unfold(model, args, kwargs):
     """Returns whether calling a model is no more than calling its layers.
 
     They get the `training` that the model is called with; of other options
-    they would know nothing. Several inputs must be a list, as names may stand
-    in another order, and of the types that the model would cast them to.
+    they would know nothing. Inputs must be of the types that the model would
+    cast them to, and a list if several, as Keras may sort names otherwise.
     """
     options = {key: kwargs[key] for key in kwargs if key != "training"}
-    is_list = len(model.inputs) == 1 or (
-        isinstance(args[0], list) and isinstance(model.input, list)
-    )
-    given = keras.tree.flatten(args)
-    return (
-        len(args) == 1
-        and _are_defaults(options)
-        and is_list
-        and len(given) == len(model.inputs)
-        and all(map(_is_like, given, model.inputs))
-    )
+    if len(args) != 1 or not _are_defaults(options):
+        return False
+    given, expected = keras.tree.flatten(args), model.inputs
+    if len(given) > 1 and not isinstance(args[0], list):
+        return False
+    return len(given) == len(expected) and all(map(_is_like, given, expected))
 
 
 def _is_like(tensor, other):

@@ -29,16 +29,13 @@ class Step:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Liveness:
-    """Which units stay, and why.
+    """Which units stay, by id of a tensor.
 
-    Attributes:
-        steps: A `Step` a call, in the order of the graph.
-        needed: By id of a tensor, which units an output of the model needs.
-        kept: By id of a tensor, which units stay: also those that are tied to
-            a needed one, and one of a tensor of which none is needed.
+    Those are the ones that an output of the model needs, what is tied to them,
+    and one of a tensor of which none is needed.
     """
 
-    steps: list
+    steps: list  # a `Step` a call
     needed: dict
     kept: dict
 

@@ -15,13 +15,7 @@ _WORTH_SELECTING = 0.9
 
 
 class Rebuilding:
-    """Calls new layers, of the units that stay, one after the other.
-
-    Args:
-        graph: The `Graph` of the model.
-        liveness: The `Liveness` of its units.
-        inputs: The inputs of the new model, as a flat list.
-    """
+    """Calls new layers of the units that stay, one after the other."""
 
     def __init__(self, graph, liveness, inputs):
         self._graph = graph
@@ -101,15 +95,10 @@ class Rebuilding:
 
 
 def twin_of(layer, changes):
-    """Returns a new layer of the same config but for some changes.
+    """Returns a new layer, or operation, of the same config but for changes.
 
-    Its functions and other objects that are not layers go on being used. The
-    layer itself is returned if it was adapted to data, and if it has no
-    weights and cannot be made from its config.
-
-    Args:
-        layer: A layer or operation.
-        changes: The entries of its config that change.
+    Functions and the like go on being used. The layer itself is returned if it
+    was adapted to data, or has no weights and no config to make it from.
 
     Raises:
         ValueError: If a layer with weights cannot be made from its config.

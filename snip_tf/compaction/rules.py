@@ -26,7 +26,6 @@ def rule_of(call, for_training):
         or (len(call.inputs) > 1 and not rule.takes_many)
         or getattr(layer, "data_format", None) == "channels_first"
         or getattr(layer, "quantization_mode", None)
-        or getattr(layer, "lora_enabled", False)
         or (for_training and _is_bound_in_training(layer))
     ):
         return None

@@ -206,14 +206,7 @@ class _Recurrent(Rule):
 
 
 def _activated(layer, weights, known, values):
-    """Returns the constants behind a layer's bias and activation.
-
-    Args:
-        layer: The layer.
-        weights: Its `Weights`.
-        known: Which outputs no input changes.
-        values: What these are before the bias is added.
-    """
+    """Returns the constants behind a layer's bias and activation."""
     if not is_elementwise(layer):
         return Constants.none(len(known))
     values = values + weights.values.get("bias", 0)
@@ -228,13 +221,10 @@ def _positions(kernel):
 
 
 def _cut(weights, selections, **changed):
-    """Returns the values and masks that are left of a layer.
+    """Returns the values and masks of the entries that stay.
 
-    Args:
-        weights: The `Weights` of the layer.
-        selections: By name of a weight, which entries stay along each of its
-            last axes.
-        **changed: Values that replace those of the layer.
+    `selections` has, by name of a weight, which those are along each of its
+    last axes; `changed` has values that replace those of the layer.
     """
     result = {}
     for name, value in {**weights.values, **changed}.items():
