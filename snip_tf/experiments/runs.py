@@ -12,14 +12,13 @@ import time
 import keras
 
 import snip_tf
-from snip_tf import criteria, models, training
 from snip_tf import data as data_module
+from snip_tf import models, training
 from snip_tf.experiments import checkpoints, run_directory
 from snip_tf.experiments.provenance import identity, surroundings
 from snip_tf.experiments.settings import SPARSITIES, Settings
 
 __all__ = [
-    "CRITERIA",
     "SPARSITIES",
     "Settings",
     "build",
@@ -35,12 +34,7 @@ __all__ = [
     "surroundings",
 ]
 
-CRITERIA = {
-    "snip": snip_tf.sensitivity,
-    "random": criteria.random,
-    "magnitude": criteria.magnitude,
-    "shuffled": criteria.shuffled_sensitivity,
-}
+_LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
 def run(
@@ -145,35 +139,24 @@ def build_and_prune(settings, data):
     start = time.perf_counter()
     if settings.sparsity:
         x, y = scoring_batch(settings, data)
+        size = settings.recipe.batch_size
         snip_tf.prune(
             model,
-            x,
-            y,
+            # No more memory than a training step takes.
+            [
+                (x[first : first + size], y[first : first + size])
+                for first in range(0, len(x), size)
+            ],
             sparsity=settings.sparsity,
-            criterion=CRITERIA[settings.criterion],
+            criterion=settings.criterion,
             reinit=settings.reinit,
-            **criterion_options(settings),
+            loss=_LOSS,
+            seed=settings.seed,
         )
         if settings.train_initializer:
             initializer = models.blocks.own(settings.train_initializer)
             snip_tf.redraw(model, initializer)
     return model, time.perf_counter() - start
-
-
-def criterion_options(settings):
-    """Returns what the criterion of a run takes besides the data."""
-    if settings.criterion == "magnitude":
-        return {}
-    if settings.criterion == "random":
-        return {"seed": settings.seed}
-    options = {
-        "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        # No more memory than a training step.
-        "micro_batch_size": settings.recipe.batch_size,
-    }
-    if settings.criterion == "shuffled":
-        options["seed"] = settings.seed
-    return options
 
 
 def load_model(path):

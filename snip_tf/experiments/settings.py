@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from snip_tf import pruning, training
+from snip_tf import masks, training
 
 # Lee et al. 2019, Tables 1 and 2.
 SPARSITIES = {
@@ -34,7 +34,7 @@ class Settings:
         sparsity: The fraction of weights removed before training, in [0, 1).
         seed: Fixes split, draw, scoring batch and order of the examples.
         score_batch_size: How many training images the scores are taken on.
-        criterion: A name of `runs.CRITERIA`: what the weights are scored by.
+        criterion: A name of `snip_tf.scores.SCORES`.
         reinit: Whether the kept weights are drawn anew after scoring.
         kernel_initializer: Name of the initialiser of the kernels.
         train_initializer: Name of the initialiser that the kept weights are
@@ -79,4 +79,4 @@ class Settings:
                 f"validate_every={self.validate_every}, "
                 f"steps={self.recipe.steps}"
             )
-        pruning.check_sparsity(self.sparsity)
+        masks.check_sparsity(self.sparsity)
