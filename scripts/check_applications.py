@@ -27,7 +27,6 @@ import time
 import warnings
 
 import environment  # noqa: F401
-
 import keras
 import numpy as np
 from absl import flags

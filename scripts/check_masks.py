@@ -13,7 +13,6 @@ import pathlib
 import tempfile
 
 import environment  # noqa: F401
-
 import keras
 import numpy as np
 import tensorflow as tf

@@ -22,7 +22,6 @@ import collections
 import dataclasses
 
 import environment  # noqa: F401
-
 import keras
 import numpy as np
 import tensorflow as tf

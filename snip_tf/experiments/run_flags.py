@@ -42,6 +42,15 @@ def define_overwrite(text):
     flags.DEFINE_bool("overwrite", False, text)
 
 
+def define_list(name, default, known, text):
+    """Defines a flag of names, separated by commas, that must be known."""
+    names = ", ".join(known)
+    flags.DEFINE_list(name, default, f"{text} Of {names}.")
+    flags.register_validator(
+        name, lambda given: set(given) <= set(known), f"must be of {names}"
+    )
+
+
 def define_run():
     """Defines the flags of building and pruning: read them by `settings`."""
     define_data()
