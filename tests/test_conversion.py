@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import check_applications
 import snip_tf
 from snip_tf import layers
 
@@ -591,28 +590,6 @@ def test_stripped_file_loads_where_snip_tf_is_never_imported(tmp_path):
 
 
 # Networks of others
-
-
-@pytest.mark.parametrize(
-    ("name", "weights", "kappa"),
-    [
-        pytest.param("transformer", 3_130, 157),
-        pytest.param(
-            "MobileNetV3Small", 1_515_994, 75_800, marks=pytest.mark.slow
-        ),
-        pytest.param(
-            "EfficientNetB0", 3_978_342, 198_917, marks=pytest.mark.slow
-        ),
-        pytest.param(
-            "ResNet50V2", 23_494_410, 1_174_721, marks=pytest.mark.slow
-        ),
-    ],
-)
-def test_network_of_others_from_mask_to_strip(name, weights, kappa):
-    model, x = check_applications.build(name)
-    report = check_applications.check(model, x, sparsity=0.95)
-    assert (report.weights, report.kept) == (weights, kappa)
-    keras.backend.clear_session()
 
 
 def test_a_model_with_masks_is_refused():
