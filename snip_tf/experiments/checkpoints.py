@@ -4,6 +4,7 @@ Batches are a pure function of the seed and the step. So these are the variables
 of the model and its optimizer, the step, and what was seen until then.
 """
 
+import contextlib
 import dataclasses
 import json
 import time
@@ -107,27 +108,34 @@ def restore(path, model):
     if not path.exists():
         return Progress()
     model.optimizer.build(model.trainable_variables)
-    try:
-        with np.load(path) as saved:
-            for index, variable in enumerate(_variables(model)):
-                variable.assign(saved[f"variable_{index}"])
-            count = sum(name.startswith("best_") for name in saved.files)
-            best = [saved[f"best_{index}"] for index in range(count)]
-            return Progress(**json.loads(str(saved["progress"])), best=best)
-    except (zipfile.BadZipFile, EOFError, KeyError) as error:
-        raise ValueError(
-            "The checkpoint must be whole; without it the run begins anew. "
-            f"Received: {path} ({type(error).__name__}: {error})"
-        ) from error
+    with _read(path) as saved:
+        for index, variable in enumerate(_variables(model)):
+            variable.assign(saved[f"variable_{index}"])
+        count = sum(name.startswith("best_") for name in saved.files)
+        best = [saved[f"best_{index}"] for index in range(count)]
+        return Progress(**json.loads(str(saved["progress"])), best=best)
 
 
 def steps_done(path):
     """Returns the steps that a checkpoint has behind it, 0 without one."""
     try:
-        with np.load(path) as saved:
+        with _read(path) as saved:
             return json.loads(str(saved["progress"]))["step"]
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError, KeyError):
+    except (OSError, ValueError):
         return 0
+
+
+@contextlib.contextmanager
+def _read(path):
+    """Opens a checkpoint; refuses one that is damaged."""
+    try:
+        with open(path, "rb") as file, np.load(file) as saved:
+            yield saved
+    except (zipfile.BadZipFile, EOFError, KeyError, ValueError) as error:
+        raise ValueError(
+            "The checkpoint must be whole; without it the run begins anew. "
+            f"Received: {path} ({type(error).__name__}: {error})"
+        ) from error
 
 
 def _variables(model):

@@ -99,15 +99,13 @@ def opened(path, settings, identity, *, overwrite=False):
     """
     path = pathlib.Path(path)
     with locked(path):
-        if not check(path, identity, overwrite=overwrite):
-            # The result first: without it no directory is taken as finished.
-            # The settings never: without them it is none of a run.
-            names = {RESULT: None} | dict.fromkeys(os.listdir(path))
-            for name in names:
-                if (path / name).is_dir():
-                    shutil.rmtree(path / name)
-                elif name != CONFIG:
-                    (path / name).unlink(missing_ok=True)
+        goes_on = check(path, identity, overwrite=overwrite)
+        # The result first: without it no directory is taken as finished. The
+        # settings never: without them it is none of a run.
+        for name in sorted(os.listdir(path), key=lambda name: name != RESULT):
+            if name != CONFIG and (name.startswith(".") or not goes_on):
+                _remove(path / name)
+        if not goes_on:
             config = {_MARK: _FORMAT, **settings, **identity}
             write_json(path / CONFIG, config)
         yield path
@@ -138,6 +136,13 @@ def locked(path):
         yield
     finally:
         os.close(descriptor)
+
+
+def _remove(path):
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def read_config(path):
