@@ -2,10 +2,10 @@
 
 config.json      what tells the run from others, written when it starts
 checkpoint.npz   the state of a run that is not done
+history.csv      losses and accuracies at each validation
 model.keras      the network, written when it is done
 result.json      settings, versions, errors, seconds; written last, so that a
                  directory that has it holds a finished run
-logs/            TensorBoard
 """
 
 import contextlib
@@ -29,7 +29,8 @@ CONFIG, MODEL, RESULT = "config.json", "model.keras", "result.json"
 _MARK, _FORMAT = "snip_tf_run", 1
 # What a run writes, and what stays of a file if it is killed meanwhile.
 _OWN = re.compile(
-    r"logs|\.?(config\.json|checkpoint\.npz|model\.keras|result\.json)(-.*)?"
+    r"history\.csv|logs"  # logs of TensorBoard, earlier
+    r"|\.?(config\.json|checkpoint\.npz|model\.keras|result\.json)(-.*)?"
 )
 
 

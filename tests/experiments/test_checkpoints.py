@@ -111,7 +111,7 @@ def test_they_are_made_between_validations(
 ):
     monkeypatch.setattr(checkpoints, "SECONDS", seconds)
     progress = checkpoints.Progress()
-    callback = checkpoints.Checkpoints(path, progress, SETTINGS)
+    callback = checkpoints.Checkpoints(path.parent, progress, SETTINGS)
     callback.set_model(small_model)
     small_model.compile("sgd", "mse")
     small_model.stop_training = stopped
@@ -120,13 +120,16 @@ def test_they_are_made_between_validations(
     assert progress.step == steps
     assert progress.history == {"val_accuracy": list(range(steps // 10))}
     assert progress.seconds > 0
+    history = (path.parent / checkpoints.HISTORY).read_text().splitlines()
+    rows = [f"{10 * (n + 1)},{float(n)}" for n in range(steps // 10)]
+    assert history == ["step,val_accuracy", *rows]
     assert checkpoints.steps_done(path) == saved
 
 
 def test_the_first_best_validation_is_kept(path, small_model):
     history = {"val_accuracy": [0.5, 0.9, 0.7]}
     progress = checkpoints.Progress(10, 1.0, history, best=["the best"])
-    callback = checkpoints.Checkpoints(path, progress, SETTINGS)
+    callback = checkpoints.Checkpoints(path.parent, progress, SETTINGS)
     callback.set_model(small_model)
     for accuracy in (0.8, 0.9):
         callback.on_epoch_end(3, {"val_accuracy": accuracy})

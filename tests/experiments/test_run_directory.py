@@ -31,7 +31,7 @@ def stopped(tmp_path, monkeypatch):
     """The directory of a run that was stopped."""
     directory = create(tmp_path / "run")
     (directory / "checkpoint.npz").write_text("its state")
-    (directory / "logs").mkdir()
+    (directory / "history.csv").write_text("step")
     monkeypatch.setattr(run_directory.checkpoints, "steps_done", steps_done)
     return directory
 

@@ -181,11 +181,19 @@ def test_a_run_that_was_stopped_goes_on_by_itself_to_the_same_numbers(
         assert runs.steps_done(path) == steps
     result = runs.run(SMALL, path, overwrite=True)  # of other runs
     assert "Going on after 20 steps" in capsys.readouterr().out
-    assert {entry.name for entry in path.iterdir()} - {"logs"} == {
+    assert {entry.name for entry in path.iterdir()} == {
         "config.json",
+        "history.csv",
         "model.keras",
         "result.json",
     }
+    history = (path / "history.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in history] == [
+        "step",
+        "10",
+        "20",
+        "30",
+    ]
     whole = runs.run(SMALL, tmp_path / "whole")
     np.testing.assert_allclose(
         result["train_cross_entropies"],
