@@ -181,7 +181,11 @@ def test_quantised_exports_are_measured(place):
 def test_another_backend_is_refused_at_once(place):
     pytest.importorskip("jax")
     status, output = run_script(
-        "export.py", "--run_dir=run", cwd=place, KERAS_BACKEND="jax"
+        "export.py",
+        "--run_dir=run",
+        "--export_dir=jax",
+        cwd=place,
+        KERAS_BACKEND="jax",
     )
     assert status == 1, output
     assert output.endswith("backend. Received: KERAS_BACKEND=jax\n")
