@@ -12,7 +12,7 @@ import keras
 
 from snip_tf import _keras, layers
 from snip_tf.layers.base import MaskedLayer
-from snip_tf.layers.dense_weights import weights_left_dense
+from snip_tf.layers.dense_weights import kernels_left_dense
 from snip_tf.layers.in_place import become, take_masks
 from snip_tf.rebuilding import (
     Rebuilt,
@@ -83,7 +83,7 @@ def masked(model, *, skip=(), mask_bias=False):
         )
     _check_parts(found, skipped)
     mask_parts(model, {id(layer): mask_bias for layer in found})
-    _warn_of_dense(reached)
+    _warn_of_dense(kernels_left_dense(model, reached))
     return model
 
 
@@ -207,10 +207,11 @@ def _strip(model):
         return undo.pop_all()
 
 
-def _warn_of_dense(reached):
-    left = {layer.name: count for layer, count in weights_left_dense(reached)}
+def _warn_of_dense(left):
     if left:
-        named = ", ".join(f"{name} ({count:,})" for name, count in left.items())
+        named = ", ".join(
+            f"{place} ({count:,})" for place, count in left.items()
+        )
         warnings.warn(
             f"{sum(left.values()):,} weights get no mask and stay dense, as "
             "their layers' own code makes or reads them, or their wrapper "

@@ -597,7 +597,7 @@ def test_a_layer_that_cannot_have_a_mask_is_named_with_its_weights(
         ]
     )
     if type(dense) is keras.layers.ConvLSTM2D:
-        name = rf"{dense.cell.name} \({count:,}\)"
+        name = rf"left/{dense.cell.name} \({count:,}\)"
     else:
         name = rf"left \({count:,}\)"
     with pytest.warns(UserWarning, match=rf"^{count:,} weights get no mask.*"):
