@@ -53,9 +53,8 @@ def draw_first_layer(mask, path):
     import matplotlib.figure
 
     figure = matplotlib.figure.Figure(figsize=(4.6, 4), layout="constrained")
-    axes = figure.subplots()
-    image = axes.imshow(mask.sum(axis=1).reshape(28, 28), cmap="gray")
-    axes.set(title="LeNet-300-100, first layer", xlabel="pixel column")
+    kept = mask.sum(axis=1).reshape(28, 28)
+    image = figure.subplots().imshow(kept, cmap="gray")
     figure.colorbar(image, label=f"connections kept, of {mask.shape[1]}")
     figure.savefig(path, dpi=150)
 

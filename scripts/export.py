@@ -2,34 +2,28 @@
 
     python scripts/export.py --run_dir=runs/lenet_300_100-mnist-0.95-seed0 \
         --format=sparse_saved_model,litert --export_dir=out
-    python scripts/export.py --model_file=model.keras --dataset=mnist \
-        --format=litert --quantization=int8 --export_dir=out
 
 Each format goes into a directory of its own below --export_dir, is loaded back
 by its own engine and has to give the masked network's logits, within 1e-4, and
 test error; only what is quantised may differ. Two tables follow, with the same
-network dense (a fresh draw, no weight removed) in each engine:
+network dense (a fresh draw, no weight removed) in each engine; export.json in
+--export_dir has the same numbers and is written last:
 
-numbers        how many weights and masks the files have a number for; LiteRT
-               leaves out biases of zero
+numbers        how many weights and masks the files have a number for
 gzip           the sum of the files, each compressed by itself
 multiply-adds  of one example, by whole kernels; "nonzero" without their zeros
 difference     the largest of a test image's logit from the masked network
 batch 1, 100   median milliseconds, and the ratio to those of the dense network;
-               the networks of one engine take turns. Of LiteRT it is `invoke`
-               alone, without copies from and to Python
-
-export.json in --export_dir has the same numbers and is written last.
+               of LiteRT without the copies from and to Python
 """
 
 import pathlib
 
 import environment  # noqa: F401
-import keras
 from absl import flags
 
 from snip_tf import exporting
-from snip_tf.experiments import comparison, exports, program, run_flags
+from snip_tf.experiments import exports, program, run_flags
 from snip_tf.exporting import litert
 
 run_flags.define_saved()
@@ -41,15 +35,12 @@ flags.DEFINE_string("export_dir", None, "Where to write.", required=True)
 flags.DEFINE_bool("compact", None, "Remove dead units; by default for litert.")
 flags.DEFINE_enum("quantization", None, litert.QUANTIZATIONS, "Of litert.")
 flags.DEFINE_integer("rounds", 51, "Rounds of timing.", lower_bound=1)
-flags.DEFINE_multi_integer(
-    "batch_size", [1, 100], "Sizes of the batches to time.", lower_bound=1
-)
+flags.DEFINE_multi_integer("batch_size", [1, 100], "To time.", lower_bound=1)
 flags.DEFINE_integer("threads", 1, "Threads of LiteRT.", lower_bound=1)
 flags.DEFINE_integer(
     "test_images", None, "Images to check on; by default all.", lower_bound=1
 )
-
-
+_OPTIONS = "format compact quantization rounds batch_size threads test_images"
 flags.register_multi_flags_validator(
     ["format", "quantization"],
     lambda given: not given["quantization"] or "litert" in given["format"],
@@ -59,32 +50,10 @@ flags.register_multi_flags_validator(
 
 def main():
     """Runs the script."""
-    if keras.backend.backend() != "tensorflow":
-        raise ValueError(
-            "This needs Keras' TensorFlow backend. "
-            f"Received: KERAS_BACKEND={keras.backend.backend()}"
-        )
-    given = flags.FLAGS
-    directory = pathlib.Path(given.export_dir)
-    exports.check_directory(directory, overwrite=given.overwrite)
-    model, examples = run_flags.saved()
-    rows = exports.export_and_compare(
-        model,
-        examples,
-        directory,
-        formats=tuple(dict.fromkeys(given.format)),
-        compact=given.compact,
-        quantization=given.quantization,
-        threads=given.threads,
-        test_images=given.test_images,
-        batch_sizes=given.batch_size,
-        rounds=given.rounds,
-    )
-    print(comparison.table_of_sizes(rows))
-    print(f"\n{comparison.table_of_times(rows, given.batch_size)}")
-    if "litert" in given.format:
-        path = directory / "litert" / "model.tflite"
-        print(f"\n{litert.stored_weights(path.read_bytes())}")
+    directory = pathlib.Path(flags.FLAGS.export_dir)
+    exports.check(directory, overwrite=flags.FLAGS.overwrite)
+    options = {name: flags.FLAGS[name].value for name in _OPTIONS.split()}
+    print(exports.export_and_compare(*run_flags.saved(), directory, **options))
     print(f"\nWrote {directory}")
 
 

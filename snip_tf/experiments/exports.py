@@ -16,22 +16,34 @@ from snip_tf.experiments import (
     provenance,
     run_directory,
 )
+from snip_tf.exporting import litert
 
 _REPORT = "export.json"
 _CALIBRATION_IMAGES = 300
 
 
-def check_directory(path, *, overwrite):
-    """Raises a FileExistsError if a directory must not be exported into."""
-    names = {entry.name for entry in path.glob("*")}
-    if path.is_file() or names - {*exporting.FORMATS, _REPORT}:
+def check(directory, *, overwrite):
+    """Refuses a directory that must not be exported into.
+
+    Raises:
+        ValueError: If Keras runs on another backend than TensorFlow.
+        FileExistsError: If the directory holds anything else than exports, or
+            exports that are not to be replaced.
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            "This needs Keras' TensorFlow backend. "
+            f"Received: KERAS_BACKEND={keras.backend.backend()}"
+        )
+    names = {entry.name for entry in directory.glob("*")}
+    if directory.is_file() or names - {*exporting.FORMATS, _REPORT}:
         raise FileExistsError(
             "--export_dir must be new, empty or hold earlier exports and "
-            f"nothing else. Received: {path}"
+            f"nothing else. Received: {directory}"
         )
     if names and not overwrite:
         raise FileExistsError(
-            f"{path} already holds exports: choose another --export_dir, "
+            f"{directory} already holds exports: choose another --export_dir, "
             "or pass --overwrite to replace them"
         )
 
@@ -41,12 +53,12 @@ def export_and_compare(
     examples,
     directory,
     *,
-    formats,
+    format,
     compact=None,
     quantization=None,
     threads=1,
     test_images=None,
-    batch_sizes=(1, 100),
+    batch_size=(1, 100),
     rounds=51,
 ):
     """Exports a network into a directory, each format into one of its own.
@@ -54,24 +66,25 @@ def export_and_compare(
     Args:
         model: The masked network.
         examples: The `data.Data` that it was trained on.
-        directory: The directory; what `check_directory` allows is replaced.
-        formats: Names of `exporting.FORMATS`.
+        directory: The directory; what `check` allows is replaced.
+        format: Names of `exporting.FORMATS`.
         compact: Whether dead units go; by default of litert alone.
         quantization: Of litert; see `snip_tf.export`.
         threads: Of LiteRT.
         test_images: How many test images to check on; by default all.
-        batch_sizes: See `comparison.compare`.
-        rounds: See `comparison.compare`.
+        batch_size: The sizes of the batches that are timed.
+        rounds: In how many rounds times are taken.
 
     Returns:
-        What `comparison.compare` does. The report in the directory, written
-        last, has it too.
+        The tables of `comparison`, as a text. The report in the directory,
+        written last, has their numbers.
 
     Raises:
         ValueError: If there are fewer images than in a batch, or an export
             gives other outputs than the network.
     """
-    images, labels = _evenly_chosen(examples, test_images, max(batch_sizes))
+    images, labels = _evenly_chosen(examples, test_images, max(batch_size))
+    formats = tuple(dict.fromkeys(format))
     export = functools.partial(
         _export, _options(examples, compact, quantization), threads
     )
@@ -89,7 +102,7 @@ def export_and_compare(
         for name in formats:
             cases.append(export(model, name, directory, "pruned"))
         rows = comparison.compare(
-            cases, images, labels, batch_sizes=batch_sizes, rounds=rounds
+            cases, images, labels, batch_sizes=batch_size, rounds=rounds
         )
     for name in set(exporting.FORMATS) - set(formats):
         shutil.rmtree(directory / name, ignore_errors=True)
@@ -104,7 +117,18 @@ def export_and_compare(
         **provenance.surroundings(),
     }
     run_directory.write_json(directory / _REPORT, report)
-    return rows
+    return _text(rows, batch_size, directory)
+
+
+def _text(rows, batch_sizes, directory):
+    parts = [
+        comparison.table_of_sizes(rows),
+        comparison.table_of_times(rows, batch_sizes),
+    ]
+    path = directory / "litert" / "model.tflite"
+    if path.exists():
+        parts.append(str(litert.stored_weights(path.read_bytes())))
+    return "\n\n".join(parts)
 
 
 def _evenly_chosen(examples, size, least):
