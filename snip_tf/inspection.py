@@ -18,8 +18,7 @@ class Weight:
         shape: Its shape.
         kept: How many of its entries are not removed; in `flops`, not zero.
         inputs: How many of its input units (channels) are live, and how many
-            it has. None for a bias, where an equation says what the axes
-            mean, and in `flops`.
+            it has. None for a bias, and in `flops`.
         outputs: The same for its output units.
         uses: How often one example uses each entry: a kernel of a convolution
             once at each position, that of a recurrent layer once a time step.

@@ -63,7 +63,7 @@ def _zeros(model):
     if inputs:
         is_sequential = isinstance(model, keras.Sequential)
         inputs = inputs[0] if is_sequential else model.input
-    elif model.built and shape and isinstance(shape[0], int | None):
+    elif shape and all(isinstance(size, int | None) for size in shape):
         inputs = keras.KerasTensor(shape)
     flat = [] if inputs is None else keras.tree.flatten(inputs)
     shapes = {tensor.name: tuple(tensor.shape) for tensor in flat}

@@ -67,7 +67,7 @@ def test_the_table_has_a_line_per_weight_and_a_total(model):
         (layers.Conv2DTranspose(7, 3), (3, 3), (7, 7)),
         (layers.DepthwiseConv2D(3, depth_multiplier=2), (3, 3), (6, 6)),
         (layers.Conv2D(5, 3), (3, 3), (5, 5)),
-        (layers.EinsumDense("bhwc,cd->bhwd", (8, 8, 4)), None, None),
+        (layers.EinsumDense("bhwc,cd->bhwd", (8, 8, 4)), (3, 3), (4, 4)),
     ],
 )
 def test_units_are_those_of_the_layer(layer, inputs, outputs):
@@ -118,10 +118,10 @@ def test_layers_left_dense_are_counted_and_named(partly_dense):
     summary = snip_tf.summary(partly_dense)
     recurrent = 3 * 3 * (2 + 8) * (4 * 8)
     assert summary.dense == recurrent + 4_608
-    assert summary.dense_layers == ("big", "own")
+    assert summary.dense_layers == ("big/conv_lstm_cell", "own")
     assert summary.weights == 576 * 3  # without those
     lines = str(summary).splitlines()
-    assert lines[-1] == "not masked: 7,488 weights in big, own"
+    assert lines[-1] == "not masked: 7,488 weights in big/conv_lstm_cell, own"
     assert lines[-2].startswith("total")
 
 

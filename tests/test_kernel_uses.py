@@ -237,6 +237,17 @@ def test_a_subclassed_model_counts():
     assert snip_tf.flops(model).dense == 6 * 3 * 2
 
 
+def test_a_subclassed_model_of_two_inputs_is_refused():
+    class Sum(Subclassed):
+        def call(self, x):
+            return self.layer(x["a"] + x["b"])
+
+    model = Sum(name="both")
+    model({"a": np.zeros((2, 3)), "b": np.zeros((2, 3))})
+    with pytest.raises(ValueError, match="one input.*model='both'"):
+        snip_tf.flops(model)
+
+
 @pytest.mark.parametrize(
     "model",
     [

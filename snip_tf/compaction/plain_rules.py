@@ -98,7 +98,7 @@ class Elementwise(Rule):
         )
 
     def forward(self, call, weights, inputs):
-        """Returns the facts; the layer itself says what becomes of constants."""
+        """Returns the facts; the layer itself says what constants become."""
         known = np.logical_and.reduce([given.known for given in inputs])
         values = iter(
             keras.ops.convert_to_tensor(given.values[None], "float32")

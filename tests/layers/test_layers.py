@@ -16,6 +16,7 @@ import tensorflow as tf
 
 import snip_tf
 from snip_tf import layers
+from snip_tf.layers import attention
 
 
 @dataclasses.dataclass(frozen=True)
@@ -555,7 +556,7 @@ def test_keras_still_stores_weights_under_the_names_we_know(row):
     stock = {type(x): x for x in build(row, keras.layers)._flatten_layers()}
     for layer in masked:
         stock_class = layers.stock_class_of(type(layer))
-        for name in layer._weight_names:
+        for name in layer.weight_names:
             behind_property = hasattr(stock_class, name)
             stored = f"_{name}" if behind_property else name
             assert isinstance(
@@ -563,20 +564,8 @@ def test_keras_still_stores_weights_under_the_names_we_know(row):
             ), (
                 f"Keras {keras.__version__} changed its private storage name: "
                 f"{stock_class.__name__} no longer stores its weight as "
-                f"`{stored}`. Change `_STORED` in snip_tf/layers.py."
+                f"`{stored}`. Change `stored` in snip_tf/layers/base.py."
             )
-
-
-@pytest.mark.parametrize(
-    "name", ["_layers", "_flatten_layers", "_tracker", "_compile_loss"]
-)
-def test_keras_still_has_the_private_attributes_we_use(name):
-    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
-    model.compile(loss="mse")
-    assert hasattr(model, name), (
-        f"Keras {keras.__version__} changed its private name `{name}`. "
-        "`git grep` it in snip_tf/ and take what Keras has now."
-    )
 
 
 def test_keras_still_names_the_projections_of_attention_as_we_know():
@@ -587,22 +576,8 @@ def test_keras_still_names_the_projections_of_attention_as_we_know():
         for name, value in vars(layer).items()
         if isinstance(value, keras.layers.EinsumDense)
     ]
-    assert found == list(layers._PROJECTIONS), (
+    assert found == list(attention._PROJECTIONS), (
         f"Keras {keras.__version__} changed the projections of "
         "MultiHeadAttention, or their order. Change `_PROJECTIONS` in "
-        "snip_tf/layers.py."
+        "snip_tf/layers/attention.py."
     )
-
-
-def test_weights_of_the_stock_layer_load_into_a_masked_one(tmp_path):
-    """As pretrained weights come: without masks, which are then all one."""
-    stock = keras.Sequential(
-        [keras.Input((4,)), keras.layers.Dense(3, name="dense")]
-    )
-    stock.save_weights(tmp_path / "stock.weights.h5")
-    masked = snip_tf.masked(stock)
-    masked.set_weights([0 * weight for weight in masked.get_weights()])
-    masked.load_weights(tmp_path / "stock.weights.h5")
-    x = np.ones((2, 4), np.float32)
-    np.testing.assert_array_equal(masked(x), stock(x))
-    assert snip_tf.get_masks(masked)[0].all()
