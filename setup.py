@@ -5,7 +5,9 @@ import pathlib
 import setuptools
 
 _DEMO = ["matplotlib", "mlxtend"]
-_TEST = ["jax", "pytest", "pytest-xdist", "ruff", *_DEMO]
+# Runs LiteRT files; to write them TensorFlow is enough.
+_LITERT = ["ai-edge-litert"]
+_TEST = ["jax", "pytest", "pytest-xdist", "ruff", *_DEMO, *_LITERT]
 
 setuptools.setup(
     name="snip_tf",
@@ -42,5 +44,10 @@ setuptools.setup(
         "absl-py",
         "numpy",
     ],
-    extras_require={"demo": _DEMO, "jax": ["jax"], "test": _TEST},
+    extras_require={
+        "demo": _DEMO,
+        "jax": ["jax"],
+        "litert": _LITERT,
+        "test": _TEST,
+    },
 )
