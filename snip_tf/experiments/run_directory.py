@@ -39,8 +39,7 @@ def check(path, identity, *, overwrite=False):
 
     Args:
         path: The directory; need not exist.
-        identity: What `provenance.identity` returned; without it no run that
-            was stopped goes on.
+        identity: What `provenance.identity` returned.
         overwrite: Whether another run may be replaced.
 
     Returns:

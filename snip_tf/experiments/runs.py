@@ -123,14 +123,10 @@ def build_and_prune(settings, data):
     start = time.perf_counter()
     if settings.sparsity:
         x, y = scoring_batch(settings, data)
-        size = settings.recipe.batch_size
         snip_tf.prune(
             model,
             # No more memory than a training step takes.
-            [
-                (x[first : first + size], y[first : first + size])
-                for first in range(0, len(x), size)
-            ],
+            data_module.batches(x, y, settings.recipe.batch_size),
             sparsity=settings.sparsity,
             criterion=settings.criterion,
             reinit=settings.reinit,
