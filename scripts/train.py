@@ -3,7 +3,10 @@
     python scripts/train.py --model=lenet_300_100 --dataset=mnist \
         --sparsity=0.95
 
-Or trains what scripts/prune.py wrote: --pruned_model=runs/.../model.keras.
+Or trains what scripts/prune.py wrote: --pruned_model=runs/.../model.keras. The
+paper's recipe for the data set is what is not given of it; --steps alone moves
+the drops of the learning rate in proportion. A run that was stopped goes on by
+the same command.
 """
 
 import environment  # noqa: F401
