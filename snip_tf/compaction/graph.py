@@ -1,7 +1,6 @@
 """The calls of a model's layers in order, nested models unfolded."""
 
 import dataclasses
-import functools
 import inspect
 
 import keras
@@ -95,17 +94,12 @@ def _unfold(model, inputs, training, calls):
         if training is not None and _takes_training(layer):
             kwargs = {**kwargs, "training": training}
         if is_graph(layer) and _can_unfold(layer, args, kwargs):
-            given = [
-                _cast(tensor, its.dtype, calls)
-                for tensor, its in zip(
-                    keras.tree.flatten(args), layer.inputs, strict=True
-                )
-            ]
+            given = keras.tree.flatten(args)
             outputs = _unfold(layer, given, kwargs.get("training"), calls)
         else:
-            outputs = _outputs_of(
-                node, [found[id(tensor)] for tensor in node.input_tensors]
-            )
+            # Keras takes the number in `x + 1.0` for a sparse tensor.
+            is_layer = isinstance(layer, keras.Layer)
+            outputs = [_fresh(tensor, is_layer) for tensor in node.outputs]
             has_padding = any(
                 _keras.padding_mask(tensor) is not None
                 for tensor in (*node.input_tensors, *node.outputs)
@@ -124,38 +118,31 @@ def _takes_training(layer):
 
 
 def _can_unfold(model, args, kwargs):
-    """Returns whether calling a model is calling its layers.
+    """Returns whether calling a model is no more than calling its layers.
 
     They get the `training` that the model is called with; of other options
-    they would know nothing.
+    they would know nothing. Several inputs must be a list, as names may stand
+    in another order, and of the types that the model would cast them to.
     """
     options = {key: kwargs[key] for key in kwargs if key != "training"}
+    is_list = len(model.inputs) == 1 or (
+        isinstance(args[0], list) and isinstance(model.input, list)
+    )
     given = keras.tree.flatten(args)
-    if len(args) != 1 or not _are_defaults(options):
-        return False
-    if len(given) > 1 and not _same_structure(args[0], model.input):
-        return False  # such as names for a list, which Keras would sort
-    return len(given) == len(model.inputs) and all(
-        map(_fits, given, model.inputs)
+    return (
+        len(args) == 1
+        and _are_defaults(options)
+        and is_list
+        and len(given) == len(model.inputs)
+        and all(map(_is_like, given, model.inputs))
     )
 
 
-def _same_structure(one, other):
-    try:
-        keras.tree.assert_same_structure(one, other)
-    except (ValueError, TypeError):
-        return False
-    return True
-
-
-def _fits(tensor, expected):
-    """Returns whether a nested model takes a tensor, integers cast at most."""
+def _is_like(tensor, other):
     return (
-        len(tensor.shape) == len(expected.shape)
-        and tensor.shape[-1:] == expected.shape[-1:]
-        and tensor.sparse == expected.sparse
-        # A cast loses the mask of padded time steps; integers have none.
-        and (tensor.dtype == expected.dtype or "int" in tensor.dtype)
+        len(tensor.shape) == len(other.shape)
+        and tensor.shape[-1:] == other.shape[-1:]
+        and (tensor.dtype, tensor.sparse) == (other.dtype, other.sparse)
     )
 
 
@@ -171,28 +158,6 @@ def _are_defaults(options):
     )
 
 
-def _fresh(tensor, **changes):
-    options = {"dtype": tensor.dtype, "sparse": tensor.sparse, **changes}
-    return keras.KerasTensor(tensor.shape, **options)
-
-
-def _outputs_of(node, inputs):
-    """Returns new tensors like the outputs of a node."""
-    # Keras takes a number that an operation is given for a sparse tensor.
-    can_be_sparse = isinstance(node.operation, keras.Layer) or any(
-        tensor.sparse for tensor in inputs
-    )
-    return [
-        _fresh(tensor, sparse=tensor.sparse and can_be_sparse)
-        for tensor in node.outputs
-    ]
-
-
-def _cast(tensor, dtype, calls):
-    """Returns a tensor of the type that a nested model casts its input to."""
-    if tensor.dtype == dtype:
-        return tensor
-    result = _fresh(tensor, dtype=dtype)
-    cast = functools.partial(keras.ops.cast, dtype=dtype)
-    calls.append(Call(cast, (tensor,), {}, [result]))
-    return result
+def _fresh(tensor, can_be_sparse=True):
+    sparse = tensor.sparse and can_be_sparse
+    return keras.KerasTensor(tensor.shape, tensor.dtype, sparse=sparse)

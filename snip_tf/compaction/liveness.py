@@ -6,7 +6,13 @@ import dataclasses
 import keras
 import numpy as np
 
-from snip_tf.compaction.facts import Constants, Facts, Rule, Weights
+from snip_tf.compaction.facts import (
+    Constants,
+    Facts,
+    Rule,
+    Weights,
+    is_elementwise,
+)
 from snip_tf.compaction.graph import Call, size
 from snip_tf.compaction.rules import rule_of
 
@@ -83,6 +89,8 @@ def _needed(graph, steps):
                 needed[id(tensor)][:] = True
             continue
         output = id(call.outputs[0])
+        if not is_elementwise(call.layer):  # such as a softmax, of all units
+            needed[output][:] = True
         needed[output] = facts.needed_outputs(needed[output])
         wanted = facts.needed_inputs(needed[output])
         for tensor, its in zip(call.inputs, wanted, strict=True):
