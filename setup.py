@@ -4,7 +4,7 @@ import pathlib
 
 import setuptools
 
-_DEMO = ["matplotlib", "mlxtend"]
+_DEMO = ["matplotlib", "mlxtend", "tensorboard"]
 # Runs LiteRT files; to write them TensorFlow is enough.
 _LITERT = ["ai-edge-litert"]
 _TEST = ["jax", "pytest", "pytest-xdist", "ruff", *_DEMO, *_LITERT]
