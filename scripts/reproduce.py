@@ -13,7 +13,6 @@ import signal
 import sys
 
 import environment  # noqa: F401
-
 from absl import app, flags
 
 from snip_tf.experiments import (
