@@ -7,6 +7,7 @@ is run, from its last checkpoint on, and what another experiment has run is
 taken over. From the lines alone come results/NAME.png and results/NAME.md.
 """
 
+import functools
 import importlib.util
 import pathlib
 import signal
@@ -14,17 +15,9 @@ import sys
 
 import environment  # noqa: F401
 
-from absl import app, flags
+from absl import flags
 
-from snip_tf.experiments import (
-    estimates,
-    paper,
-    pool,
-    program,
-    records,
-    report,
-    runner,
-)
+from snip_tf.experiments import campaign, paper, processes, program, records
 
 _EXPERIMENT = flags.DEFINE_enum(
     "experiment", None, paper.EXPERIMENTS, "What to reproduce."
@@ -33,7 +26,7 @@ _RESULTS_DIR = flags.DEFINE_string(
     "results_dir", "results", "Where the lines, the table and the picture are."
 )
 _RUNS_DIR = flags.DEFINE_string(
-    "runs_dir", "runs", "Where runs are kept until they are done."
+    "runs_dir", "runs", "Where runs and their logs are until they are done."
 )
 _DATA_DIR = flags.DEFINE_string(
     "data_dir",
@@ -67,14 +60,15 @@ _BACKEND = flags.DEFINE_enum(
     "backend",
     "tensorflow",
     ["tensorflow", "jax"],
-    "The Keras backend to train on. Networks are built and pruned under "
-    "TensorFlow in any case.",
+    "The Keras backend to train on; pruned is under TensorFlow in any case.",
 )
+_CORES = len(processes.usable_cores())
 _WORKERS = flags.DEFINE_integer(
     "workers",
-    None,
-    "Processes that share the cores; by default one a core.",
+    _CORES,
+    "Processes at a time, which share the cores; by default one a core.",
     lower_bound=1,
+    upper_bound=_CORES,
 )
 _RETRY_FAILED = flags.DEFINE_bool(
     "retry_failed", False, "Run again what failed before."
@@ -87,90 +81,61 @@ _DRAW_ONLY = flags.DEFINE_bool(
     False,
     "Run nothing, draw what is recorded: of all experiments, or of one.",
 )
+_OF_TRAINING = ("backend", "steps")
+_OF_RUNS = ("data_dir", "dataset", "dry_run", "only", "retry_failed")
+_OF_RUNS += ("runs_dir", "seeds", "workers", *_OF_TRAINING)
 
-_TRAINING = ("backend", "steps")
-_RUNNING = (
-    *_TRAINING,
-    "data_dir",
-    "dataset",
-    "dry_run",
-    "only",
-    "retry_failed",
-    "runs_dir",
-    "seeds",
-    "workers",
+
+@flags.multi_flags_validator(
+    ["experiment", "draw_only"],
+    f"--experiment must be one of {', '.join(paper.EXPERIMENTS)}",
 )
+def _has_work(given):
+    return given["experiment"] or given["draw_only"]
+
+
+def _trains(given):
+    name = given["experiment"]
+    return not (name and paper.EXPERIMENTS[name].rows[0].sparsities)
+
+
+def _is_absent_or(name, holds, given):
+    return not flags.FLAGS[name].present or holds(given)
+
+
+for _name in _OF_RUNS:
+    flags.register_multi_flags_validator(
+        ["draw_only", _name],
+        functools.partial(_is_absent_or, _name, lambda g: not g["draw_only"]),
+        "--draw_only runs nothing",
+    )
+for _name in _OF_TRAINING:
+    flags.register_multi_flags_validator(
+        ["experiment", _name],
+        functools.partial(_is_absent_or, _name, _trains),
+        "this experiment trains nothing",
+    )
 
 
 def main():
     """Runs the script."""
-    name = _EXPERIMENT.value
-    _check_flags(name)
-    results = pathlib.Path(_RESULTS_DIR.value)
-    if _DRAW_ONLY.value:
-        report.write([name] if name else report.recorded(results), results)
-        return
-    campaign = _campaign(name, results)
-    if _DRY_RUN.value:
-        print(campaign.listing())
-        return
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        lost = campaign.execute()
-    except KeyboardInterrupt:
-        print("\nThe same command goes on with what is missing.")
-        raise
-    recorded = campaign.failures()
-    failed = recorded | lost
-    if failed:
-        print(f"{len(failed)} of {len(campaign.runs)} runs failed:")
-        for run_name, error in failed.items():
-            print(f"  {run_name}: {error}")
-    if lost:
-        print("The same command goes on with what lost its process.")
-    if recorded:
-        print("--retry_failed runs again what failed.")
-    if campaign.path.exists():
-        report.write([name], results)
-    if failed:
-        sys.exit(1)
-
-
-def _check_flags(name):
-    if name is None and not _DRAW_ONLY.value:
-        names = ", ".join(paper.EXPERIMENTS)
-        raise app.UsageError(f"--experiment must be given: one of {names}")
-    if _DRAW_ONLY.value:
-        program.refuse(_RUNNING, "--draw_only runs nothing")
-    if name and paper.EXPERIMENTS[name].rows[0].sparsities:
-        program.refuse(_TRAINING, f"{name} trains nothing")
-    cores = len(pool.usable_cores())
-    if (_WORKERS.value or 1) > cores:
-        raise app.UsageError(
-            f"--workers must be at most the number of usable cores, {cores}. "
-            f"Received: {_WORKERS.value}"
-        )
     # What is missing is said now, not after the runs.
-    for package, extra, needed in (
-        ("matplotlib", "demo", True),
-        ("jax", "jax", _BACKEND.value == "jax"),
-    ):
-        if needed and not importlib.util.find_spec(package):
+    needed = {"matplotlib": "demo", "pandas": "demo"}
+    needed |= {"jax": "jax"} if _BACKEND.value == "jax" else {}
+    for package, extra in needed.items():
+        if not importlib.util.find_spec(package):
             raise ImportError(
                 f"This needs {package}: pip install 'snip_tf[{extra}]'"
             )
+    from snip_tf.experiments import report
 
-
-def _campaign(name, results):
-    lines = [
-        line
-        for path in sorted(results.glob("*.jsonl"))
-        for line in records.read(path)
-    ]
-    return runner.Campaign(
+    name, results = _EXPERIMENT.value, pathlib.Path(_RESULTS_DIR.value)
+    if _DRAW_ONLY.value:
+        report.write([name] if name else report.recorded(results), results)
+        return
+    work = campaign.Campaign(
         name,
-        runner.plan(
-            name,
+        paper.EXPERIMENTS[name].runs(
             seeds=_SEEDS.value,
             steps=_STEPS.value,
             dataset=_DATASET.value,
@@ -181,10 +146,33 @@ def _campaign(name, results):
         runs_dir=pathlib.Path(_RUNS_DIR.value),
         data_dir=_DATA_DIR.value,
         retry_failed=_RETRY_FAILED.value,
-        workers=_WORKERS.value or len(pool.usable_cores()),
-        measured=estimates.step_seconds(lines),
-        others=records.of_others(name, lines),
+        workers=_WORKERS.value,
+        lines=sum(map(records.read, sorted(results.glob("*.jsonl"))), []),
     )
+    if _DRY_RUN.value:
+        print(work.listing())
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        lost = work.execute()
+    except KeyboardInterrupt:
+        print("\nThe same command goes on with what is missing.")
+        raise
+    failed = work.failures() | lost
+    if work.path.exists():
+        report.write([name], results)
+    if failed:
+        lines = [f"{run}: {error}" for run, error in failed.items()]
+        print(
+            f"{len(failed)} of {len(work.runs)} runs failed:",
+            *lines,
+            sep="\n  ",
+        )
+        print(
+            "The same command goes on with what lost its process, "
+            "--retry_failed runs again what failed."
+        )
+        sys.exit(1)
 
 
 if __name__ == "__main__":

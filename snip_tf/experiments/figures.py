@@ -12,7 +12,7 @@ import matplotlib.figure
 import matplotlib.ticker
 import numpy as np
 
-from snip_tf.experiments import pictures, records, result_tables
+from snip_tf.experiments import grouping, pictures
 
 TITLES = {
     "lenet_300_100": "LeNet-300-100",
@@ -42,7 +42,7 @@ def picture(name, lines):
         name: A name of `paper.EXPERIMENTS`.
         lines: What `records.read` returned.
     """
-    groups = records.groups(name, lines)
+    groups = grouping.groups(name, lines)
     draw = _DRAWINGS.get(name, _draw_errors)
     # No window, and no state that one picture leaves to the next.
     figure = matplotlib.figure.Figure(layout="constrained")
@@ -57,7 +57,7 @@ def picture(name, lines):
 def _nothing_of(row, groups):
     """Returns why there is nothing to draw of a row, whatever the schedule."""
     own = (group for group in groups if group.run.row == row)
-    return result_tables.nothing_of(*own)
+    return grouping.nothing_of(*own)
 
 
 def _ran(groups):
@@ -95,7 +95,7 @@ def _draw_levels(figure, groups):
         for group in _ran(own):
             if not group.run.settings.sparsity:
                 axes.axhline(
-                    group.mean("test_error"),
+                    group.test_error,
                     color=styles[_schedule(group)][0],
                     linestyle=(0, (6, 4)),
                     linewidth=1,
@@ -141,8 +141,8 @@ def _draw_curves(axes, groups, places, styles, name):
         seeds = " or ".join(map(str, counts))
         axes.errorbar(
             [place for place, _ in curve],
-            [group.mean("test_error") for _, group in curve],
-            [group.deviation("test_error") or 0 for _, group in curve],
+            [group.test_error for _, group in curve],
+            [np.nan_to_num(group.test_error_std) for _, group in curve],
             color=color,
             marker=marker,
             linestyle=line,
@@ -173,13 +173,13 @@ def _draw_errors(figure, groups):
     figure.set_size_inches(_WIDTH, 1.2 + 0.24 * len(groups))
     axes = figure.subplots()
     schedules, is_one = _schedules(groups)
-    spread = any(g.deviation("test_error") is not None for g in groups)
+    spread = any(g.test_error_std >= 0 for g in groups)
     ours = "mean ± standard deviation over the seeds" if spread else "one seed"
     labels = []
     for place, group in enumerate(groups):
-        label = result_tables.label(group)
+        label = grouping.label(group)
         if not group.lines:
-            label += f", {result_tables.nothing_of(group)}"
+            label += f", {grouping.nothing_of(group)}"
         elif not is_one:
             label += f", {group.run.schedule}"
         labels.append(label)
@@ -188,8 +188,8 @@ def _draw_errors(figure, groups):
             _draw_error(
                 axes,
                 place - 0.12,
-                group.mean("test_error"),
-                group.deviation("test_error"),
+                group.test_error,
+                group.test_error_std,
                 color=_BLUE,
                 marker="o",
                 label=f"ours, {ours}",
@@ -227,7 +227,8 @@ def _draw_errors(figure, groups):
 
 
 def _draw_error(axes, place, error, deviation, **style):
-    spread = None if deviation is None else [deviation]
+    # One seed, and most of what the paper prints, has no deviation.
+    spread = [deviation] if deviation and deviation >= 0 else None
     axes.errorbar(
         [error], [place], xerr=spread, ls="", ms=5, capsize=2, **style
     )
@@ -255,7 +256,9 @@ def _draw_losses(figure, groups):
     for group in _ran(groups):
         name = group.run.row.name
         color, marker, line = _LOSS_STYLES[name]
-        losses = np.array(group.values("train_cross_entropies"))
+        losses = np.array(
+            [line["train_cross_entropies"] for line in group.lines]
+        )
         period = group.run.settings.validate_every
         schedule = "" if is_one else f", {_schedule(group)}"
         axes.plot(

@@ -1,19 +1,26 @@
-"""The report of an experiment, from its recorded lines alone."""
+"""The page of an experiment, from its recorded lines alone."""
 
 import os
 
 from snip_tf import training
-from snip_tf.experiments import estimates, paper, records, result_tables
+from snip_tf.experiments import (
+    estimates,
+    figures,
+    grouping,
+    paper,
+    printed,
+    records,
+    tables,
+)
 
 _ERRORS = (
     "Test errors are in percent and after the last step, never the best of "
     "several: mean ± sample standard deviation over the seeds. Only where it "
-    "says so are they those at the best validation."
+    "says so are they those at the best validation. A difference is our mean "
+    "less another error, with several seeds also in our standard deviations "
+    "(sd)."
 )
-_DIFFERENCES = (
-    "A difference is our mean less another error, with several seeds also in "
-    "our standard deviations (sd)."
-)
+_SHORTENED = "\\* A **shortened schedule**"
 
 
 def write(names, directory):
@@ -25,9 +32,6 @@ def write(names, directory):
         names: Names of `paper.EXPERIMENTS`.
         directory: The path of the directory they are in.
     """
-    # Needs matplotlib, which nothing else here does.
-    from snip_tf.experiments import figures
-
     if not names:
         raise FileNotFoundError(f"There is nothing to draw in {directory}")
     for name in names:
@@ -61,43 +65,36 @@ def recorded(directory):
 
 
 def text(name, lines):
-    """Returns the report of an experiment.
+    """Returns the page of an experiment.
 
     Args:
         name: A name of `paper.EXPERIMENTS`.
         lines: What `records.read` returned.
     """
     experiment = paper.EXPERIMENTS[name]
-    groups = records.groups(name, lines)
-    header, rows = result_tables.header_and_rows(name, groups)
+    groups = grouping.groups(name, lines)
+    failed = "; ".join(_failures(name, lines))
+    strays = sum(records.run_of(name, line) is None for line in lines)
     parts = [
         f"# {experiment.title}",
         f"{experiment.source}. {experiment.note}",
         f"![{experiment.title}]({name}.png)",
+        "" if experiment.rows[0].sparsities else _ERRORS,
+        tables.of_experiment(name, groups),
+        _schedules(groups),
+        _quoted() if name == "table_1" else "",
+        f"Failed: {failed}." if failed else "",
+        _left_out(strays) if strays else "",
+        _surroundings(groups),
+        f"`python scripts/reproduce.py --experiment={name}`",
     ]
-    if not experiment.rows[0].sparsities:
-        parts.append(f"{_ERRORS} {_DIFFERENCES}")
-    parts += [_markdown(header, rows), *_schedules(groups)]
-    if name == "table_1":
-        parts += ["As the paper quotes other methods:", _quoted()]
-    failed = _failed(name, lines)
-    if failed:
-        parts.append(f"Failed: {'; '.join(failed)}.")
-    strays = records.strays(name, lines)
-    if strays:
-        parts.append(
-            f"Left out: {len(strays)} lines of runs that are no longer part "
-            "of the experiment."
-        )
-    parts.append(_surroundings(groups))
-    parts.append(f"`python scripts/reproduce.py --experiment={name}`")
     if any(
         group.run.settings != group.run.row.at() or group.run.departures
         for group in groups
     ):
         flags = "`--steps`, `--dataset` or `--backend`"
         parts[-1] += f", with the {flags} that the rows say"
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def comparison(directory):
@@ -107,21 +104,20 @@ def comparison(directory):
         directory: The path of the directory of the lines.
     """
     groups = {
-        name: records.groups(name, records.read(directory / f"{name}.jsonl"))
+        name: grouping.groups(name, records.read(directory / f"{name}.jsonl"))
         for name in paper.EXPERIMENTS
     }
-    header, rows = result_tables.comparison(groups)
     parts = [
         "# The paper's errors, those of its authors' code, and ours",
-        f"{_ERRORS} {_DIFFERENCES} {paper.AUTHORS}",
-        _markdown(header, rows),
-        "\\* A **shortened schedule**.",
+        f"{_ERRORS} {printed.AUTHORS}",
+        tables.comparison(groups),
+        f"{_SHORTENED}.",
     ]
     return "\n\n".join(parts) + "\n"
 
 
 def _schedules(groups):
-    """Returns what is to be said of shortened schedules, in a list."""
+    """Returns what is to be said of shortened schedules, if there are any."""
     shortened = {
         (
             group.run.settings.dataset,
@@ -129,10 +125,8 @@ def _schedules(groups):
             group.run.settings.recipe.drops,
         )
         for group in groups
-        if group.was_run and group.run.is_shortened
+        if grouping.was_run(group) and group.run.is_shortened
     }
-    if not shortened:
-        return []
     said = []
     for dataset, steps, drops in sorted(shortened):
         full = training.RECIPES[dataset].steps
@@ -142,7 +136,7 @@ def _schedules(groups):
             f"{steps:,} of {full:,} iterations on {dataset}, the learning "
             f"rate {rate}"
         )
-    return [f"\\* A **shortened schedule**: {'; '.join(said)}."]
+    return f"{_SHORTENED}: {'; '.join(said)}." if said else ""
 
 
 def _quoted():
@@ -154,20 +148,28 @@ def _quoted():
         "LeNet-5-Caffe, sparsity",
         "error",
     )
-    rows = [
-        (method, criterion, *(f"{number}" for number in numbers))
-        for method, criterion, *numbers in paper.QUOTED
+    quoted = [map(str, row) for row in printed.QUOTED]
+    return (
+        "As the paper quotes other methods:\n\n"
+        f"{tables.markdown(header, quoted)}"
+    )
+
+
+def _failures(name, lines):
+    """Returns what failed, on what, and why."""
+    return [
+        f"{run.name} ({', '.join([run.schedule, *run.departures])}): "
+        f"{line['error']}"
+        for run, line in records.by_run(name, lines).items()
+        if "error" in line
     ]
-    return _markdown(header, rows)
 
 
-def _failed(name, lines):
-    failed = []
-    for run, line in records.by_run(name, lines).values():
-        if "error" in line:
-            what = ", ".join([run.schedule, *run.departures])
-            failed.append(f"{run.name} ({what}): {line['error']}")
-    return failed
+def _left_out(strays):
+    return (
+        f"Left out: {strays} lines of runs that are no longer part of the "
+        "experiment."
+    )
 
 
 def _surroundings(groups):
@@ -197,9 +199,3 @@ def _surroundings(groups):
         f"commit {seen_of('commit')} on {seen_of('processor')}, cores a run: "
         f"{seen_of('cores')}; {versions}."
     )
-
-
-def _markdown(header, rows):
-    """Returns a table in Markdown."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
