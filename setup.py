@@ -28,7 +28,9 @@ setuptools.setup(
         "snip_tf.data",
         "snip_tf.experiments",
         "snip_tf.exporting",
+        "snip_tf.layers",
         "snip_tf.models",
+        "snip_tf.scores",
     ],
     package_dir={"snip_tf.models": "models"},
     install_requires=[

@@ -36,25 +36,13 @@ class TwoBiasLSTMCell(layers.LSTMCell):
             shape = (2, *shape)
         return super().add_weight(shape, *arguments, name=name, **options)
 
-    @property
-    def bias(self):
-        """The effective bias of the input, forget, cell and output gates."""
-        bias = super().bias
-        if "bias" in self._effective:  # in the loop over time: added already
-            return bias
+    def read(self, name):
+        """Returns weight * mask; of the biases the sum, the gate opened."""
+        weight = super().read(name)
+        if name != "bias":
+            return weight
         forget = np.repeat([0, FORGET_BIAS, 0, 0], self.units)
-        return ops.sum(bias, axis=0) + ops.cast(forget, bias.dtype)
-
-    @bias.setter
-    def bias(self, weight):
-        layers.LSTMCell.bias.fset(self, weight)
-
-    def stock_weights(self):
-        """Returns (weight, value) pairs; the stock cell has the one bias."""
-        return [
-            (weight, self.bias if weight.name == "bias" else weight * mask)
-            for weight, mask in self.masked_weights()
-        ]
+        return ops.sum(weight, axis=0) + ops.cast(forget, weight.dtype)
 
 
 @keras.saving.register_keras_serializable(package="snip_tf")
@@ -66,7 +54,7 @@ class TwoBiasLSTM(layers.LSTM):
             that can be trained and pruned: here a constant is added.
     """
 
-    _cell_class = TwoBiasLSTMCell
+    cell_class = TwoBiasLSTMCell
 
     def __init__(self, *arguments, unit_forget_bias=False, **options):
         if unit_forget_bias:
@@ -101,7 +89,7 @@ class OpenGRUCell(layers.GRUCell):
 class OpenGRU(layers.GRU):
     """A masked GRU around an `OpenGRUCell`."""
 
-    _cell_class = OpenGRUCell
+    cell_class = OpenGRUCell
 
 
 def lstm_s(units=128, **options):

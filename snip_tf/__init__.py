@@ -8,12 +8,12 @@ Sensitivity, ICLR 2019. The public API:
     set_masks       put masks on a model; get_masks reads them
     prune           the three in one call; PruneAtStart does it in `fit`
     redraw          draw the kept weights anew
-    criteria        other scores: random, magnitude, shuffled_sensitivity
-    save_arrays     scores or masks to an .npz file; load_arrays reads them
+    scores          other scores, by name: random, magnitude, shuffled
+    schedules       sparsity as a function of the step
     summary         what is left, per weight; model_sparsity in one number
     flops           the multiply-adds of a model, with and without its zeros
-    masked          any Keras model -> the same with masked layers
-    strip           the same model of plain Keras layers
+    masked          gives any Keras model masks, in place
+    strip           makes its layers stock ones again, zeros baked in
     compact         a smaller model with the same outputs: no dead units
     export          SavedModel, sparse SavedModel, LiteRT or .keras files
     layers          the masked layers
@@ -25,28 +25,28 @@ Sensitivity, ICLR 2019. The public API:
 import importlib
 
 # Keras alone, on any of its backends. Always loaded, as a saved model is made
-# of classes that `layers` and `models` register.
-from snip_tf import layers, models, training
+# of classes that `layers`, `models` and `conversion` register.
+from snip_tf import layers, models, schedules, training
 from snip_tf.callbacks import PruneAtStart
 from snip_tf.compaction import compact
 from snip_tf.conversion import masked, strip
 from snip_tf.counting import flops
 from snip_tf.exporting import export
 from snip_tf.inspection import model_sparsity, summary
-from snip_tf.pruning import (
-    get_masks,
-    keep_top,
-    kept_weights,
-    prune,
-    redraw,
-    set_masks,
-)
-from snip_tf.storage import load_arrays, save_arrays
+from snip_tf.masks import get_masks, keep_top, kept_weights, set_masks
+from snip_tf.pruning import prune, redraw
+
+# What needs TensorFlow, loaded on first use: a pruned model trains on another
+# backend of Keras where TensorFlow is not installed.
+_WITH_TENSORFLOW = {
+    "data": "snip_tf.data",
+    "scores": "snip_tf.scores",
+    "sensitivity": "snip_tf.scoring",
+}
 
 __all__ = [
     "PruneAtStart",
     "compact",
-    "criteria",
     "data",
     "export",
     "flops",
@@ -54,13 +54,13 @@ __all__ = [
     "keep_top",
     "kept_weights",
     "layers",
-    "load_arrays",
     "masked",
     "model_sparsity",
     "models",
     "prune",
     "redraw",
-    "save_arrays",
+    "schedules",
+    "scores",
     "sensitivity",
     "set_masks",
     "strip",
@@ -68,23 +68,13 @@ __all__ = [
     "training",
 ]
 
-# The module of each name that needs TensorFlow, loaded on first use: a pruned
-# model trains on another backend of Keras where TensorFlow is not installed.
-_WITH_TENSORFLOW = {
-    "criteria": "criteria",
-    "data": "data",
-    "sensitivity": "scoring",
-}
-
 
 def __getattr__(name):
-    """Returns a public name, or its module, on first use (PEP 562)."""
-    if name in _WITH_TENSORFLOW.values():
-        return importlib.import_module(f"{__name__}.{name}")
-    if name in _WITH_TENSORFLOW:
-        module = __getattr__(_WITH_TENSORFLOW[name])
-        return getattr(module, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """Returns a public name on first use (PEP 562)."""
+    if name not in _WITH_TENSORFLOW:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(_WITH_TENSORFLOW[name])
+    return getattr(module, name, module)
 
 
 def __dir__():

@@ -2,7 +2,7 @@
 
 import keras
 
-from snip_tf import inspection, layers, pruning
+from snip_tf import inspection, layers, masks, pruning
 
 
 class PruneAtStart(keras.callbacks.Callback):
@@ -20,6 +20,7 @@ class PruneAtStart(keras.callbacks.Callback):
         x: One batch of inputs or an iterable of batches; see `sensitivity`.
         y: The targets of the one batch.
         sparsity: The fraction of all masked weights to remove, in [0, 1).
+        verbose: Whether the summary of the pruned model is printed.
         **options: Passed to `prune`: `criterion`, `loss`, `reinit`...
 
     Raises:
@@ -27,11 +28,12 @@ class PruneAtStart(keras.callbacks.Callback):
             `prune` raises.
     """
 
-    def __init__(self, x, y=None, *, sparsity, **options):
+    def __init__(self, x, y=None, *, sparsity, verbose=1, **options):
         super().__init__()
-        pruning.check_sparsity(sparsity)
+        masks.check_sparsity(sparsity)
         self._batch = x, y
         self._sparsity = sparsity
+        self._verbose = verbose
         self._options = options
         self._starting = False
 
@@ -42,12 +44,13 @@ class PruneAtStart(keras.callbacks.Callback):
         if not self._starting:
             return
         self._starting = False
-        if all(mask.all() for mask in pruning.get_masks(self.model)):
+        if all(mask.all() for mask in masks.get_masks(self.model)):
             x, y = self._batch
             pruning.prune(
                 self.model, x, y, sparsity=self._sparsity, **self._options
             )
-            print(inspection.summary(self.model))
+            if self._verbose:
+                print(inspection.summary(self.model))
 
     def on_train_begin(self, logs=None):
         """Refuses a model without masks before anything is trained."""

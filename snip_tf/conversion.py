@@ -1,31 +1,45 @@
-"""Between masked models and plain Keras models.
+"""Between stock Keras models and masked ones, in place.
 
-Both ways rewrite the model's Keras configuration, in which a layer stands once
-however deeply it is nested, wrapped or shared, and carry the weights over.
+A model keeps its layer objects, so this reaches every layer that it holds,
+whoever's code made it. What its own config cannot make again with masks, the
+layers of other people's code, is saved as `Rebuilt`.
 """
 
-import tempfile
+import contextlib
+import functools
 import warnings
 
 import keras
 
-from snip_tf import layers
+from snip_tf import _keras, layers
+from snip_tf.layers.base import MaskedLayer, stored, weights_left_dense
+from snip_tf.layers.in_place import become, give_masks, take_masks
 
-_MASKED = {
-    layers.stock_class_of(cls).__name__: cls for cls in layers.MASKED_CLASSES
-}
+_MASKED = {layers.stock_class_of(cls): cls for cls in layers.MASKED_CLASSES}
+# They assign the weight that their inner layer reads.
+_ASSIGNING = (keras.layers.SpectralNormalization,)
 
 
 def masked(model, *, skip=(), mask_bias=False):
-    """Returns the same model with masked layers, every mask one.
+    """Gives a model's layers masks, every mask one, and returns the model.
 
-    Outputs are those of the model, which is left as it is. The result is not
-    compiled.
+    In place, as Keras' own `quantize` works: outputs and weights stay, also a
+    compiled model's optimizer. For a model that is wanted twice, copy it first:
+    `copy.deepcopy(model)`. `strip` takes the masks off again.
+
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+        >>> snip_tf.masked(model) is model
+        True
+        >>> [mask.shape for mask in snip_tf.get_masks(model)]
+        [(4, 3)]
+
+    Files: `model.save` and `keras.models.load_model` keep the masks where
+    snip_tf is imported. `model.save_weights` writes them too; the weights load
+    into `snip_tf.masked(...)` of a model made by the same code.
 
     Args:
-        model: A built Keras model that Keras can make from its own config:
-            Sequential, functional, or subclassed with its layers in its
-            config; nested models, wrappers and shared layers included.
+        model: A built Keras model of any kind: nested models, wrappers, shared
+            layers, and layers that a model's own code makes are all reached.
         skip: Layers to leave as they are, by name or as layers, or a function
             that takes a layer and returns whether to skip it. With a nested
             model or a wrapper all that is inside is left, and of layers of one
@@ -33,292 +47,289 @@ def masked(model, *, skip=(), mask_bias=False):
         mask_bias: Whether biases have masks too. The networks of the paper
             count and prune them; to keep them is the default here.
 
+    Warns:
+        Of layers with weights that cannot have a mask and stay dense, such as
+        ConvLSTM2D or a user's own, with the number of weights.
+
     Raises:
-        ValueError: If the model is not built, has masks already, has no layer
-            that can carry one, or cannot be made from its config, or if `skip`
-            names a layer that is not there.
+        ValueError: If the model is not built, has masks already, has LoRA or
+            no layer that can have a mask, or if `skip` names a layer that is
+            not there. The model is then unchanged.
     """
+    _check_maskable(model)
+    skipped = _skipped(model, skip)
+    reached = _reached(model, skipped)
+    found = [layer for layer in reached if _can_mask(layer)]
+    if not found:
+        raise ValueError(
+            "`model` must have at least one layer that can have a mask, and "
+            f"that `skip` leaves. Received: model={model.name!r}"
+        )
+    _check_parts(found, skipped)
+    _mask(model, {id(layer): mask_bias for layer in found})
+    _warn_of_dense(reached)
+    return model
+
+
+def strip(model):
+    """Makes all layers stock Keras layers, zeros baked in; returns the model.
+
+    In place, the inverse of `masked`: the result needs neither masks nor
+    snip_tf. A compiled model stays compiled. To keep the masks as well, copy
+    the model first: `copy.deepcopy(model)`.
+
+        >>> model = snip_tf.models.build("lenet_300_100")
+        >>> type(snip_tf.strip(model).layers[-1]) is keras.layers.Dense
+        True
+
+    Raises:
+        ValueError: If the model has no masks.
+    """
+    _strip(model)
+    return model
+
+
+@contextlib.contextmanager
+def stripped(model):
+    """Makes a model stock, as `strip` does, inside of the block.
+
+    At its end all is as before: classes, masks and what was stored under them.
+
+    Raises:
+        ValueError: If the model has no masks.
+    """
+    undo = _strip(model)
+    try:
+        yield model
+    finally:
+        undo.close()
+
+
+@keras.saving.register_keras_serializable("snip_tf")
+class Rebuilt:
+    """A layer or model of other people's code that was masked in place.
+
+    Its class cannot know of masks, so its config holds which of the layers
+    inside of it have them; they get them when it is loaded and built.
+    """
+
+    def get_config(self):
+        """Returns the config of the stock layer, and which parts have masks."""
+        stock = _stock_class_of(type(self))
+        config = super().get_config()
+        config.pop("mask_bias", None)
+        return {
+            "layer": {
+                "module": stock.__module__,
+                "class_name": stock.__name__,
+                "config": config,
+                "registered_name": keras.saving.get_registered_name(stock),
+            },
+            "masked": [
+                (index, layer.mask_bias)
+                for index, layer in enumerate(_keras.all_layers(self))
+                if isinstance(layer, MaskedLayer)
+            ],
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        """Returns the layer, its parts masked as soon as it is built."""
+        layer = keras.saving.deserialize_keras_object(config["layer"])
+        become(layer, _derived(Rebuilt, type(layer)))
+        vars(layer)["_parts_to_mask"] = config["masked"]
+        if layer.built:
+            layer._mask_parts()
+        return layer
+
+    def build_from_config(self, config):
+        """Builds the stock layer, then masks its parts."""
+        super().build_from_config(config)
+        self._mask_parts()
+
+    def _mask_parts(self):
+        parts = vars(self).pop("_parts_to_mask", None)
+        if parts is not None:
+            become(self, _stock_class_of(type(self)))
+            found = _keras.all_layers(self)
+            _mask(self, {id(found[index]): bias for index, bias in parts})
+
+
+def _check_maskable(model):
     if not model.built:
         raise ValueError(
             "`model` must be built: call it, or give it an Input. Received: "
             f"model={model.name!r}, not built"
         )
-    found = model._flatten_layers(include_self=False)
-    if any(isinstance(layer, layers.MaskedLayer) for layer in found):
-        raise ValueError(
-            "`model` must have no masks yet; `strip` takes them off. "
-            f"Received: model={model.name!r}, which has some"
-        )
+    for layer in _keras.all_layers(model):
+        if isinstance(layer, MaskedLayer):
+            raise ValueError(
+                "`model` must have no masks yet; `strip` takes them off. "
+                f"Received: model={model.name!r}, which has some"
+            )
+        if getattr(layer, "lora_enabled", False):
+            raise ValueError(
+                "`model` must have no LoRA: prune first, then `strip`, then "
+                f"enable it. Received: layer {layer.name!r} with LoRA"
+            )
+
+
+def _skipped(model, skip):
+    """Returns the ids of the layers that are skipped."""
+    found = _keras.all_layers(model)[1:]
+    if callable(skip):
+        return {id(layer) for layer in found if skip(layer)}
     if isinstance(skip, (str, keras.layers.Layer)):
         skip = [skip]
-    skipped = _skipped_names(found, skip)
-
-    def with_mask(config):
-        stock = config["module"] == "keras.layers"
-        if not stock or config["class_name"] not in _MASKED:
-            return config
-        masked_class = _MASKED[config["class_name"]]
-        return {
-            **config,
-            "module": masked_class.__module__,
-            "registered_name": keras.saving.get_registered_name(masked_class),
-            "config": {**config["config"], "mask_bias": mask_bias},
-        }
-
-    def is_left(config):
-        settings = config["config"]
-        # SpectralNormalization assigns the weight that it reads.
-        return config["class_name"] == "SpectralNormalization" or (
-            isinstance(settings, dict) and settings.get("name") in skipped
-        )
-
-    result = _rebuilt(model, with_mask, is_left)
-    if not callable(skip):
-        _check_skipped(result, skipped)
-    _warn_of_missed(result, skipped)
-    weights = layers.weights_without_masks(result)
-    return _filled(result, model, values=model.weights, into=weights)
+    ids = set()
+    for one in skip:
+        its = {id(x) for x in found if one is x or one == x.name}
+        if not its:
+            raise ValueError(
+                "`skip` must name layers of the model. Received: "
+                f"{getattr(one, 'name', one)!r}"
+            )
+        ids |= its
+    return ids
 
 
-def strip(model):
-    """Returns the same model of plain Keras layers, zeros baked in.
+def _reached(layer, skipped):
+    """Returns the layers on a way without skipped ones, each once."""
+    found, stack = {}, [layer]
+    while stack:
+        layer = stack.pop()
+        if id(layer) not in skipped and id(layer) not in found:
+            found[id(layer)] = layer
+            if not isinstance(layer, _ASSIGNING):
+                stack.extend(_keras.sublayers(layer))
+    return found.values()
 
-    The result needs neither masks nor snip_tf; the model itself is left as it
-    is. LoRA's weights are merged into the kernels. The result is not compiled.
 
-    Args:
-        model: A built model with masked layers, as `masked` takes and returns.
+def _can_mask(layer):
+    """Returns whether a layer can have a mask where it is."""
+    stock_class = _maskable_class(type(layer))
+    return (
+        stock_class is not None
+        and layer.built
+        and getattr(layer, "quantization_mode", None) is None
+    )
 
-    Raises:
-        ValueError: If the model has no masks or cannot be made from its
-            config.
+
+@functools.cache
+def _maskable_class(layer_class):
+    """Returns the stock class that says how the layer reads its weights.
+
+    A subclass reads them as its stock class does unless it stores, makes or
+    reads them in its own way.
     """
-    found = layers.masked_layers(model)
-    # Plus zero, which makes zeros of the negative ones: they compress better.
-    effective = {
-        id(weight): value + 0.0
-        for layer in found
-        for weight, value in layer.stock_weights()
-    }
-    merged = {id(weight) for layer in found for weight in layer.lora_weights()}
+    bases = layer_class.__mro__
+    stock = next((base for base in bases if base in _MASKED), None)
+    if stock is None:
+        return None
+    names = {*_MASKED[stock].weight_names, "bias"}
+    stores = {stored(name) for name in names}
+    for base in bases[: bases.index(stock)]:
+        own = vars(base)
+        functions = [value for value in own.values() if callable(value)]
+        used = {name for one in functions for name in _names_in(one)}
+        if names & set(own) or stores & used:
+            return None
+    return stock
 
-    def without_mask(config):
-        if not (config["registered_name"] or "").startswith("snip_tf>"):
-            return config
-        masked_class = keras.saving.get_registered_object(
-            config["registered_name"]
+
+def _names_in(function):
+    """Returns the attributes that the code of a function uses."""
+    codes = [getattr(function, "__code__", None)]
+    while codes:
+        code = codes.pop()
+        if hasattr(code, "co_names"):
+            yield from code.co_names
+            codes.extend(code.co_consts)
+
+
+def _check_parts(found, skipped):
+    """Refuses to skip a part, such as a cell, of a layer that is masked."""
+    for layer in found:
+        for part in _keras.sublayers(layer):
+            if id(part) in skipped and _can_mask(part):
+                raise ValueError(
+                    "`skip` must name layers that do not belong to another, "
+                    "such as the cell of an LSTM: skip that one. Received: "
+                    f"{part.name!r}, of {layer.name!r}"
+                )
+
+
+def _mask(model, mask_bias_of):
+    """Masks layers of a model in place, given `mask_bias` by their ids."""
+    changed = set()
+    for layer in reversed(_keras.all_layers(model)):  # what is inside first
+        holds_changed = any(
+            id(inner) in changed for inner in _keras.sublayers(layer)
         )
-        plain = {
-            key: value
-            for key, value in config["config"].items()
-            if key not in ("mask_bias", "lora_rank", "lora_alpha")
-        }
-        return {
-            **config,
-            "module": "keras.layers",
-            "class_name": layers.stock_class_of(masked_class).__name__,
-            "registered_name": None,
-            "config": plain,
-        }
-
-    result = _rebuilt(model, without_mask)
-    values = [
-        effective.get(id(weight), weight)
-        for weight in layers.weights_without_masks(model)
-        if id(weight) not in merged
-    ]
-    return _filled(result, model, values, result.weights, without_lora=found)
+        if not holds_changed and id(layer) not in mask_bias_of:
+            continue
+        changed.add(id(layer))
+        layer_class = type(layer)
+        of_others = layer_class.__module__.partition(".")[0] not in (
+            "keras",
+            "snip_tf",
+        )
+        if id(layer) in mask_bias_of and not isinstance(layer, MaskedLayer):
+            masked_class = _MASKED[_maskable_class(layer_class)]
+            if of_others:
+                masked_class = _derived(Rebuilt, masked_class, layer_class)
+            give_masks(layer, masked_class, mask_bias_of[id(layer)])
+        elif of_others:
+            become(layer, _derived(Rebuilt, layer_class))
+    _forget_compiled(model)
 
 
-def copied(model):
-    """Returns the same model anew: its config and weights, not compiled.
-
-    Raises:
-        ValueError: If the model cannot be made from its config.
-    """
-    return _copied(model, lambda config: config)
-
-
-def in_float32(model):
-    """Returns the same model anew, computing in float32 throughout."""
-
-    def of_32_bits(config):
-        policy = config["class_name"] == "DTypePolicy"
-        if not policy or not config["config"]["name"].endswith("float16"):
-            return config
-        return {**config, "config": {"name": "float32"}}
-
-    return _copied(model, of_32_bits)
+def _strip(model):
+    """Makes the model stock; returns the ExitStack that undoes it."""
+    layers.masked_layers(model)  # refused if there are none
+    with contextlib.ExitStack() as undo:
+        undo.callback(_forget_compiled, model)
+        for layer in _keras.all_layers(model):
+            if isinstance(layer, MaskedLayer):
+                undo.callback(take_masks(layer))
+            elif isinstance(layer, Rebuilt):
+                undo.callback(become, layer, type(layer))
+                become(layer, _stock_class_of(type(layer)))
+        _forget_compiled(model)
+        return undo.pop_all()
 
 
-def _warn_of_missed(result, skipped):
-    """Warns of layers that could have a mask but are made by others' code."""
-    on_purpose = {
-        id(inner)
-        for layer in result._flatten_layers()
-        if layer.name in skipped
-        for inner in layer._flatten_layers()
-    }
-    stock = {layers.stock_class_of(cls) for cls in _MASKED.values()}
-    missed = [
-        layer.name
-        for layer in result._flatten_layers()
-        if type(layer) in stock and id(layer) not in on_purpose
-    ]
-    if missed:
+@functools.cache
+def _derived(*bases):
+    """Returns a class of these bases, named as the last, and so saved."""
+    derived = type(bases[-1].__name__, bases, {"__module__": __name__})
+    return keras.saving.register_keras_serializable("snip_tf", "Rebuilt")(
+        derived
+    )
+
+
+def _stock_class_of(layer_class):
+    if issubclass(layer_class, MaskedLayer):
+        return layers.stock_class_of(layer_class)
+    bases = layer_class.__mro__
+    return bases[bases.index(Rebuilt) + 1]
+
+
+def _forget_compiled(model):
+    """Has Keras trace anew what it compiled for the layers as they were."""
+    for layer in _keras.all_layers(model):
+        if isinstance(layer, keras.Model):
+            layer.train_function = None
+            layer.test_function = layer.predict_function = None
+
+
+def _warn_of_dense(reached):
+    left = {layer.name: count for layer, count in weights_left_dense(reached)}
+    if left:
+        named = ", ".join(f"{name} ({count:,})" for name, count in left.items())
         warnings.warn(
-            "These layers get no mask, as they are made, or their weights "
-            f"assigned, by other layers' own code: {', '.join(missed)}",
+            f"{sum(left.values()):,} weights get no mask and stay dense, as "
+            "their layers' own code makes or reads them, or their wrapper "
+            f"assigns them: {named}",
             stacklevel=3,
         )
-
-
-def _skipped_names(found, skip):
-    if callable(skip):
-        return {layer.name for layer in found if skip(layer)}
-    names = {getattr(layer, "name", layer) for layer in skip}
-    unknown = names - {layer.name for layer in found}
-    if unknown:
-        raise ValueError(
-            "`skip` must name layers of the model. Received: "
-            + ", ".join(repr(name) for name in sorted(unknown))
-        )
-    return names
-
-
-def _check_skipped(result, skipped):
-    made = skipped & {layer.name for layer in layers.masked_layers(result)}
-    if made:
-        raise ValueError(
-            "`skip` must name layers that do not belong to another, such as "
-            "the cell of an LSTM: skip that one. Received: "
-            + ", ".join(repr(name) for name in sorted(made))
-        )
-
-
-def _rebuilt(model, change, is_left=lambda config: False):
-    """Returns a new model from the model's config, each layer's changed.
-
-    Args:
-        model: The model.
-        change: Takes and returns the config of a layer.
-        is_left: Takes the config of a layer and returns whether it, and what
-            is inside of it, stays as it is.
-    """
-    classes = _classes_of_ones_own(model)
-    try:
-        config = keras.saving.serialize_keras_object(model)
-        config["config"] = _changed(config["config"], change, is_left)
-        config.pop("compile_config", None)
-        return keras.saving.deserialize_keras_object(
-            config, custom_objects=classes, safe_mode=False
-        )
-    except Exception as error:  # whatever a layer's own code raises
-        raise ValueError(
-            "`model` must be one that Keras can make from its config: "
-            "Sequential, functional, or subclassed with `get_config`. "
-            f"Received: model={model.name!r} ({type(error).__name__}: {error})"
-        ) from error
-
-
-def _classes_of_ones_own(model):
-    """Returns the user's layer classes by name, registered ones aside.
-
-    They need no registration here: the model has them.
-    """
-    classes = {}
-    for layer in model._flatten_layers():
-        cls = type(layer)
-        name = keras.saving.get_registered_name(cls)
-        if cls.__module__.startswith("keras.") or name != cls.__name__:
-            continue
-        if classes.setdefault(name, cls) is not cls:
-            raise ValueError(
-                "`model` must not have two classes of one name that are not "
-                "registered: decorate them with `keras.saving."
-                f"register_keras_serializable`. Received: two named {name}"
-            )
-    return classes
-
-
-def _changed(config, change, is_left):
-    """Applies a change to every serialised object, innermost first."""
-    if isinstance(config, (list, tuple)):
-        return type(config)(
-            _changed(entry, change, is_left) for entry in config
-        )
-    if not isinstance(config, dict):
-        return config
-    is_object = "registered_name" in config
-    if is_object and is_left(config):
-        # Nothing inside changes either, but that it is not compiled.
-        change, is_left = (lambda left: left), (lambda left: False)
-    config = {
-        key: _changed(value, change, is_left)
-        for key, value in config.items()
-        if not (is_object and key == "compile_config")
-    }
-    return change(config) if is_object else config
-
-
-def _copied(model, change):
-    """Returns a new model from the changed config, with the same weights."""
-    result = _rebuilt(model, change)
-    return _filled(result, model, model.weights, result.weights)
-
-
-def _filled(result, model, values, into, without_lora=()):
-    """Returns a rebuilt model with all that layers hold beside their config.
-
-    Args:
-        result: The rebuilt model.
-        model: The model it was rebuilt from.
-        values: The values of the weights.
-        into: The weights that take them.
-        without_lora: Layers of the model whose twins have no LoRA any more.
-    """
-    _copy(values, into)
-    _carry_adapted(model, result)
-    with_lora = [
-        layer for layer in _with_lora(model) if layer not in without_lora
-    ]
-    for layer, twin in zip(with_lora, _with_lora(result), strict=True):
-        twin.lora_alpha = layer.lora_alpha  # Keras' own build forgets it
-    return result
-
-
-def _copy(values, into):
-    """Assigns weights, listed alike: masks come last and never in between."""
-    if [tuple(v.shape) for v in values] != [tuple(v.shape) for v in into]:
-        raise ValueError(
-            "`model` must list its weights in the order of its config. "
-            f"Received: {len(values)} weights for {len(into)} of the new model"
-        )
-    for variable, value in zip(into, values, strict=True):
-        variable.assign(value)
-
-
-def _carry_adapted(model, result):
-    """Carries over what `adapt` leaves in layers beside their weights."""
-    adapting = (
-        [layer for layer in m._flatten_layers() if hasattr(layer, "adapt")]
-        for m in (model, result)
-    )
-    for layer, twin in zip(*adapting, strict=True):
-        if hasattr(layer, "save_assets"):  # a vocabulary
-            counted = {}  # how often its words occur, which Keras wants first
-            layer.save_own_variables(counted)
-            twin.load_own_variables(counted)
-            with tempfile.TemporaryDirectory() as directory:
-                layer.save_assets(directory)
-                twin.load_assets(directory)
-        elif isinstance(layer, keras.layers.Normalization):
-            twin.finalize_state()
-
-
-def _with_lora(model):
-    return [
-        layer
-        for layer in model._flatten_layers()
-        if getattr(layer, "lora_enabled", False)
-    ]

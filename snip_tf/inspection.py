@@ -6,7 +6,8 @@ import math
 import keras
 import numpy as np
 
-from snip_tf import layers, pruning, tables
+from snip_tf import layers, tables
+from snip_tf.masks import get_masks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +117,7 @@ def summary(model):
 
 def model_sparsity(model):
     """Returns the fraction of masked weights that are removed, in [0, 1)."""
-    masks = pruning.get_masks(model)
+    masks = get_masks(model)
     kept = sum(np.count_nonzero(mask) for mask in masks)
     return 1 - kept / sum(mask.size for mask in masks)
 

@@ -1,18 +1,19 @@
-"""Other scores than the sensitivity: the controls for pruning at the start.
+"""The controls for pruning at the start: does a score beat them?
 
-Each takes and returns what `sensitivity` does, and goes wherever it goes.
 Frankle et al. (Pruning Neural Networks at Initialization, ICLR 2021) ask these
 of every such method: does it do better than chance, than the size of the
 weights, than chance with its own share for each layer?
 """
 
+import keras
 import numpy as np
 
 from snip_tf import layers, scoring
 
 
-def random(model, x=None, y=None, *, seed=0):
+def random(model, x=None, y=None, *, loss=None, training=False, seed=0):
     """Returns scores drawn uniformly from (0, 1]; needs no data."""
+    del x, y, loss, training
     generator = np.random.default_rng(seed)
     return [
         (1 - generator.random(mask.shape)).astype(np.float32)
@@ -20,10 +21,12 @@ def random(model, x=None, y=None, *, seed=0):
     ]
 
 
-def magnitude(model, x=None, y=None):
+def magnitude(model, x=None, y=None, *, loss=None, training=False, seed=None):
     """Returns |w|, eq. 2 of Lee et al. 2019; needs no data."""
+    del x, y, loss, training, seed
     return [
-        np.abs(weight.numpy()) for weight, _ in layers.masked_weights(model)
+        np.abs(keras.ops.convert_to_numpy(weight))
+        for weight, _ in layers.masked_weights(model)
     ]
 
 
@@ -45,6 +48,6 @@ def shuffled_sensitivity(model, x, y=None, *, seed=0, **options):
     for score, (_, mask) in zip(
         scores, layers.masked_weights(model), strict=True
     ):
-        left = mask.numpy() != 0  # among these: the others are removed already
+        left = keras.ops.convert_to_numpy(mask) != 0  # others are removed
         score[left] = generator.permutation(score[left])
     return scores

@@ -1,0 +1,97 @@
+"""What is scored, checked at the boundary: the one place that refuses it."""
+
+import itertools
+
+import keras
+import numpy as np
+
+
+def checked(model, x, y, loss):
+    """Yields the batches of `sensitivity`'s arguments, each (x, y[, weights]).
+
+    Raises:
+        ValueError: See `sensitivity`.
+    """
+    if y is not None:
+        yield _checked_batch(model, (x, y), loss)
+        return
+    if hasattr(x, "shape") and hasattr(x, "dtype"):
+        raise ValueError(
+            "`y` must be given with one batch `x`; without it `x` is a "
+            "sequence of batches. Received: one array and y=None"
+        )
+    number = _number_of(x)
+    if not number:
+        raise ValueError("`x` must hold at least one batch. Received: none")
+    for batch in itertools.islice(x, number):
+        yield _checked_batch(model, batch, loss)
+
+
+def size_of(batch):
+    """Returns the number of examples of a batch."""
+    return len(keras.tree.flatten(batch)[0])
+
+
+def _number_of(batches):
+    try:
+        return len(batches)
+    except TypeError as error:  # of an iterator, or an endless data set
+        raise ValueError(
+            "`x` must have a length, or it might never end: a list of some of "
+            "its batches has, `list(itertools.islice(x, 10))`. "
+            f"Received: a {type(batches).__name__} ({error})"
+        ) from error
+
+
+def _checked_batch(model, batch, loss):
+    if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
+        raise ValueError(
+            "`x` must be a sequence of batches (inputs, targets) or (inputs, "
+            f"targets, sample weights). Received: a {type(batch).__name__}"
+        )
+    for name, part in zip("xy", batch, strict=False):
+        if part is None:
+            raise ValueError(
+                f"`{name}` of a batch must be given, as the loss needs it. "
+                f"Received: {name}=None"
+            )
+        for values in map(np.asarray, keras.tree.flatten(part)):
+            if values.dtype.kind == "f" and not np.isfinite(values).all():
+                raise ValueError(
+                    f"`{name}` must hold finite numbers. Received: "
+                    f"{np.count_nonzero(~np.isfinite(values))} of "
+                    f"{values.size} values are NaN or infinite"
+                )
+    batch = tuple(part for part in batch if part is not None)
+    sizes = {len(values) for values in keras.tree.flatten(batch)}
+    if 0 in sizes:
+        raise ValueError("A batch must hold at least one example. Received: 0")
+    if len(sizes) > 1:
+        raise ValueError(
+            "`x` and `y` must have one entry for each example. Received: "
+            + " and ".join(str(size) for size in sorted(sizes))
+        )
+    _check_labels(model, batch[1], model.loss if loss is None else loss)
+    return batch
+
+
+def _check_labels(model, labels, loss):
+    """Refuses integer labels that name no output, as TensorFlow may not."""
+    if isinstance(loss, str):
+        loss = keras.losses.get(loss)
+    is_sparse = isinstance(loss, keras.losses.SparseCategoricalCrossentropy)
+    if not is_sparse and loss is not (
+        keras.losses.sparse_categorical_crossentropy
+    ):
+        return
+    shape = getattr(model, "output_shape", None)
+    if not isinstance(shape, tuple):  # several outputs, or not known
+        return
+    labels = np.asarray(labels)
+    wrong = (labels < 0) | (labels >= shape[-1])
+    wrong &= labels != getattr(loss, "ignore_class", None)
+    if wrong.any():
+        raise ValueError(
+            f"`y` must hold labels from 0 to {shape[-1] - 1}, as the model has "
+            f"{shape[-1]} outputs. Received: a label {labels[wrong][0]}"
+        )

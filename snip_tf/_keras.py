@@ -1,0 +1,63 @@
+"""Every private name of Keras that the library relies on, layers' own aside.
+
+`tests/test_keras.py` says which one is gone when Keras changes.
+"""
+
+import collections
+
+
+def all_layers(model):
+    """Returns a model or layer and all that it contains, each once, in order.
+
+    In order means depth first: a layer, what is inside of it, the next one.
+    """
+    found, stack = [], collections.deque([model])
+    seen = set()
+    while stack:
+        layer = stack.popleft()
+        if id(layer) not in seen:
+            seen.add(id(layer))
+            found.append(layer)
+            stack.extendleft(reversed(sublayers(layer)))
+    return found
+
+
+def sublayers(layer):
+    """Returns the layers that a layer holds itself, in attributes and lists."""
+    return layer._layers
+
+
+def run_graph(model, inputs, call):
+    """Returns a functional model's outputs, each layer called by `call`."""
+    return model._run_through_graph(inputs, call_fn=call)
+
+
+def history(tensor):
+    """Returns where a symbolic tensor comes from: its `operation`."""
+    return tensor._keras_history
+
+
+def padding_mask(tensor):
+    """Returns the mask of padded time steps of a tensor, None without one."""
+    return getattr(tensor, "_keras_mask", None)
+
+
+def unlocked(layer):
+    """Lets a built layer take new variables; returns it."""
+    layer._tracker.unlock()
+    return layer
+
+
+def track(layer, variable):
+    """Adds a variable to those of a layer, behind the others of its kind."""
+    unlocked(layer)._track_variable(variable)
+
+
+def untrack(layer, variable):
+    """Takes a variable, or a layer, away from a layer."""
+    unlocked(layer)._tracker.untrack(variable)
+
+
+def compute_loss(model, x, y, outputs, sample_weight, training):
+    """Returns the compiled loss, whether or not a model's own takes a mode."""
+    return model._compute_loss(x, y, outputs, sample_weight, training=training)

@@ -1,0 +1,255 @@
+"""From scores to masks: the top kappa weights over the whole network stay.
+
+Lee et al. 2019, eq. 7.
+"""
+
+import fractions
+import math
+import numbers
+import warnings
+
+import keras
+import numpy as np
+
+from snip_tf import layers
+
+
+def kept_weights(weights, sparsity):
+    """Returns kappa = round(weights * (1 - sparsity)), halves rounded up.
+
+    The sparsity is taken as the decimal number that was written: 95% of
+    266,610 weights leave 13,330.5 and so 13,331, whatever binary floating
+    point makes of 0.95.
+
+    Args:
+        weights: The number of prunable weights, m in the paper.
+        sparsity: The fraction removed, in [0, 1).
+
+    Raises:
+        ValueError: If the sparsity is out of range or would keep no weight.
+    """
+    check_sparsity(sparsity)
+    density = 1 - fractions.Fraction(str(sparsity))
+    kappa = math.floor(weights * density + fractions.Fraction(1, 2))
+    if kappa == 0:
+        raise ValueError(
+            "`sparsity` must keep at least one weight. Received: "
+            f"sparsity={sparsity} of {weights} weights"
+        )
+    return kappa
+
+
+def check_sparsity(sparsity):
+    """Raises a ValueError if a sparsity is not a fraction in [0, 1)."""
+    is_number = isinstance(sparsity, numbers.Real)
+    if not is_number or isinstance(sparsity, bool) or not 0 <= sparsity < 1:
+        raise ValueError(
+            "`sparsity` is the fraction of weights removed and must be in "
+            f"[0, 1). Received: sparsity={sparsity!r}"
+        )
+
+
+def keep_top(scores, sparsity, min_kept=0, masks=None, output_axes=None):
+    """Returns the masks that keep the highest scores over all layers together.
+
+    Exactly `kept_weights(m, sparsity)` entries are one (eq. 7). Of equal
+    scores those that come first stay: earlier arrays, then lower flat indices.
+
+        >>> snip_tf.keep_top([np.array([[3.0, 1.0], [2.0, 0.5]])], 0.5)
+        [array([[1., 0.],
+               [1., 0.]], dtype=float32)]
+
+    Args:
+        scores: A sequence of non-negative arrays, such as `sensitivity`
+            returns.
+        sparsity: The fraction removed over the whole network, in [0, 1).
+        min_kept: A guard against units that lose every input, and so against
+            networks that nothing passes: of the weights of each output unit
+            (channel) of each kernel, at least so many of the highest scores
+            stay. The total is kappa all the same.
+        masks: Earlier masks, such as `get_masks` returns: what they removed
+            stays removed. By default nothing is.
+        output_axes: For `min_kept`: the axes of each score that count output
+            units, None for a score without any. By default the last axis of
+            scores of two or more axes.
+
+    Returns:
+        A list of float32 arrays of zeros and ones, of the scores' shapes.
+
+    Raises:
+        ValueError: If the sparsity is out of range or would keep no weight,
+            more than `masks` have left, or too few for `min_kept`, if that is
+            negative, if the scores are not finite or all zero, or if `masks`
+            do not fit the scores.
+    """
+    scores = [np.asarray(score) for score in scores]
+    flat = np.concatenate([score.ravel() for score in scores])
+    kappa = kept_weights(flat.size, sparsity)
+    if not np.isfinite(flat).all() or not flat.any():
+        raise ValueError(
+            "`scores` must be finite and not all zero. Received: "
+            f"{np.count_nonzero(~np.isfinite(flat))} not finite, "
+            f"{np.count_nonzero(flat)} not zero of {flat.size}"
+        )
+    if min_kept < 0:
+        raise ValueError(
+            f"`min_kept` must not be negative. Received: min_kept={min_kept}"
+        )
+    flat = flat.astype(np.result_type(flat, np.float32))
+    ends = np.cumsum([score.size for score in scores])[:-1]
+    ordered = [
+        part.reshape(score.shape)
+        for part, score in zip(np.split(flat, ends), scores, strict=True)
+    ]
+    if masks is not None:
+        masks = checked_masks(masks, [score.shape for score in scores])
+        check_left(masks, sparsity)
+        for part, mask in zip(ordered, masks, strict=True):
+            part[mask == 0] = -np.inf
+    if min_kept:
+        if output_axes is None:
+            output_axes = [(-1,) if s.ndim > 1 else None for s in scores]
+        _raise_best(ordered, output_axes, min_kept, kappa)
+    threshold = _largest(flat, kappa)
+    kept = flat > threshold
+    ties = np.flatnonzero(flat == threshold)
+    kept[ties[: kappa - np.count_nonzero(kept)]] = True
+    return [
+        part.reshape(score.shape).astype(np.float32)
+        for part, score in zip(np.split(kept, ends), scores, strict=True)
+    ]
+
+
+def _largest(flat, kappa):
+    """Returns the kappa-th largest score."""
+    # Zeros can be many, as of inputs that are always zero, or of weights that
+    # are removed, and `partition` is slow where many values are equal.
+    positive = flat > 0
+    if kappa <= np.count_nonzero(positive) < flat.size:
+        flat = flat[positive]
+    return np.partition(flat, flat.size - kappa)[flat.size - kappa]
+
+
+def _raise_best(scores, output_axes, min_kept, kappa):
+    """Raises the best scores of each output unit over all, in place."""
+    needed = 0
+    for score, axes in zip(scores, output_axes, strict=True):
+        if axes is None:
+            continue
+        last = tuple(range(-len(axes), 0))
+        by_unit = np.moveaxis(score, axes, last)
+        units = by_unit.shape[-len(axes) :]
+        by_unit = by_unit.reshape(-1, *units)
+        best = np.argsort(-by_unit, axis=0, kind="stable")[:min_kept]
+        raised = np.take_along_axis(by_unit, best, axis=0)
+        raised = np.where(np.isneginf(raised), raised, np.inf)
+        needed += np.count_nonzero(np.isposinf(raised))
+        np.put_along_axis(by_unit, best, raised, axis=0)
+        moved = np.moveaxis(score, axes, last)
+        moved[...] = by_unit.reshape(moved.shape)
+    if needed > kappa:
+        raise ValueError(
+            f"`min_kept` must leave room among the {kappa} weights to keep. "
+            f"Received: min_kept={min_kept}, which needs {needed}"
+        )
+
+
+def check_left(masks, sparsity):
+    """Raises a ValueError if a sparsity keeps more than masks have left."""
+    kappa = kept_weights(sum(map(np.size, masks)), sparsity)
+    left = sum(np.count_nonzero(mask) for mask in masks)
+    if kappa > left:
+        raise ValueError(
+            "`sparsity` must not ask for weights that are removed already. "
+            f"Received: sparsity={sparsity}, which keeps {kappa}, of a model "
+            f"with {left} left"
+        )
+
+
+def checked_masks(masks, shapes, names=None):
+    """Returns masks as float32 arrays of zeros and ones of these shapes.
+
+    Raises:
+        ValueError: If they are not; it says which.
+    """
+    masks = list(masks)
+    if len(masks) != len(shapes):
+        raise ValueError(
+            f"`masks` must hold one array for each of the {len(shapes)} masks. "
+            f"Received: {len(masks)} arrays"
+        )
+    names = names or [f"number {index}" for index in range(len(shapes))]
+    checked = []
+    for mask, shape, name in zip(masks, shapes, names, strict=True):
+        try:
+            mask = np.asarray(mask).astype(np.float32)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"The mask of {name} must hold zeros and ones. Received: "
+                f"{error}"
+            ) from error
+        if mask.shape != tuple(shape):
+            raise ValueError(
+                f"The mask of {name} must have the weight's shape "
+                f"{tuple(shape)}. Received: shape={mask.shape}"
+            )
+        strange = mask[(mask != 0) & (mask != 1)]
+        if strange.size:
+            raise ValueError(
+                f"The mask of {name} must hold zeros and ones. "
+                f"Received: {strange[0]}"
+            )
+        checked.append(mask)
+    return checked
+
+
+def get_masks(model):
+    """Returns the model's masks as float32 numpy arrays, layer by layer."""
+    return [
+        keras.ops.convert_to_numpy(mask)
+        for _, mask in layers.masked_weights(model)
+    ]
+
+
+def set_masks(model, masks, *, zero_removed=True):
+    """Sets the model's masks and sets the removed weights to zero.
+
+    Warns of a kernel that loses every weight: nothing passes it any more.
+
+    A removed weight gets no gradient, so that training leaves it at zero. Only
+    an optimizer that has momentum from before still moves what is stored (what
+    is used stays zero): compile the model anew when pruning after training.
+
+    Args:
+        model: A built Keras model with masked layers.
+        masks: One array of zeros and ones per mask, in the order and of the
+            shapes of `get_masks(model)`.
+        zero_removed: Whether what is stored of removed weights becomes zero
+            too. A method of pruning that brings weights back says no.
+
+    Raises:
+        ValueError: If the masks do not fit the model or hold other values than
+            0 and 1. The model is then unchanged.
+    """
+    pairs = layers.masked_weights(model)
+    masks = checked_masks(
+        masks,
+        [weight.shape for weight, _ in pairs],
+        [weight.path for weight, _ in pairs],
+    )
+    emptied = []
+    for (weight, variable), mask in zip(pairs, masks, strict=True):
+        variable.assign(mask)
+        if zero_removed:
+            # What is stored is what is used: saved, exported and regularised
+            # weights need no mask to be right.
+            weight.assign(keras.ops.convert_to_numpy(weight) * mask)
+        if weight.name != "bias" and not mask.any():
+            emptied.append(weight.path)
+    if emptied:
+        warnings.warn(
+            "The masks of these kernels remove every weight, so that nothing "
+            f"passes them: {', '.join(emptied)}. Lower the sparsity, or prune "
+            "with `min_kept=1`.",
+            stacklevel=2,
+        )

@@ -1,0 +1,65 @@
+"""Sparsity as a function of the training step, for pruning by degrees.
+
+Each returns a function of the step, an integer of at least 0, whose values are
+fractions of weights removed.
+"""
+
+from snip_tf.masks import check_sparsity
+
+
+def one_shot(sparsity, step=0):
+    """Returns the schedule that removes all at one step.
+
+    >>> [snip_tf.schedules.one_shot(0.9, step=2)(i) for i in range(4)]
+    [0.0, 0.0, 0.9, 0.9]
+    """
+    check_sparsity(sparsity)
+    return lambda now: sparsity if now >= step else 0.0
+
+
+def exponential(sparsity, begin, end):
+    """Returns the schedule by which a constant share of what is left goes.
+
+    1 - s_t = (1 - sparsity)^((t - begin) / (end - begin)) (de Jorge et al.
+    2021, FORCE, eq. 9).
+
+        >>> round(snip_tf.schedules.exponential(0.99, 0, 2)(1), 6)
+        0.9
+    """
+    check_sparsity(sparsity)
+    _check_order(begin, end)
+    return lambda now: 1 - (1 - sparsity) ** _part(now, begin, end)
+
+
+def cubic(initial, sparsity, begin, end):
+    """Returns the schedule that removes fast at first, then ever less.
+
+    s_t = s_f + (s_i - s_f) (1 - (t - begin) / (end - begin))^3 (Zhu and Gupta
+    2017, eq. 1); 0 before `begin`.
+
+        >>> round(snip_tf.schedules.cubic(0.0, 0.8, 0, 2)(1), 6)
+        0.7
+    """
+    check_sparsity(initial)
+    check_sparsity(sparsity)
+    _check_order(begin, end)
+
+    def schedule(now):
+        if now < begin:
+            return 0.0
+        rest = 1 - _part(now, begin, end)
+        return sparsity + (initial - sparsity) * rest**3
+
+    return schedule
+
+
+def _part(now, begin, end):
+    return min(max((now - begin) / (end - begin), 0.0), 1.0)
+
+
+def _check_order(begin, end):
+    if not 0 <= begin < end:
+        raise ValueError(
+            "`begin` and `end` must be steps, the first before the second. "
+            f"Received: begin={begin}, end={end}"
+        )

@@ -1,0 +1,44 @@
+"""Scores by name: what weights are kept by.
+
+Every score is a function of (model, x, y=None, *, loss=None, training=False,
+seed=..., options of its own) that takes and returns what `sensitivity` does
+and leaves the model as it was; what it has no use for, it ignores. A new one
+is a file here and a row of the table.
+"""
+
+from snip_tf.scores.controls import magnitude, random, shuffled_sensitivity
+from snip_tf.scores.warm_up import warmed_up
+from snip_tf.scoring import sensitivity
+
+SCORES = {
+    "snip": sensitivity,
+    "random": random,
+    "magnitude": magnitude,
+    "shuffled": shuffled_sensitivity,
+}
+
+__all__ = [
+    "SCORES",
+    "get",
+    "magnitude",
+    "random",
+    "sensitivity",
+    "shuffled_sensitivity",
+    "warmed_up",
+]
+
+
+def get(criterion):
+    """Returns the score of a name of `SCORES`; a function is one itself.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    if callable(criterion):
+        return criterion
+    if criterion not in SCORES:
+        raise ValueError(
+            f"`criterion` must be a score or one of {', '.join(SCORES)}. "
+            f"Received: criterion={criterion!r}"
+        )
+    return SCORES[criterion]
