@@ -14,7 +14,6 @@ import signal
 import sys
 
 import environment  # noqa: F401
-
 from absl import flags
 
 from snip_tf.experiments import campaign, paper, processes, program, records
@@ -158,7 +157,8 @@ def main():
     except KeyboardInterrupt:
         print("\nThe same command goes on with what is missing.")
         raise
-    failed = work.failures() | lost
+    recorded = work.failures()
+    failed = recorded | lost
     if work.path.exists():
         report.write([name], results)
     if failed:
@@ -168,10 +168,10 @@ def main():
             *lines,
             sep="\n  ",
         )
-        print(
-            "The same command goes on with what lost its process, "
-            "--retry_failed runs again what failed."
-        )
+        if lost:
+            print("The same command goes on with what lost its process.")
+        if recorded:
+            print("--retry_failed runs again what failed.")
         sys.exit(1)
 
 

@@ -10,14 +10,13 @@ import shutil
 
 from snip_tf import data, tables
 from snip_tf.experiments import (
-    checkpoints,
     estimates,
-    fitting,
     job,
     processes,
     records,
     rows,
     run_directory,
+    runs,
 )
 
 
@@ -95,7 +94,7 @@ class Campaign:
         # Missing data are one error now, and are downloaded once.
         for dataset in {run.settings.dataset for run in self.missing()}:
             data.load(dataset, data_dir=self.data_dir)
-        with run_directory.held(self.runs_dir / self.name):
+        with run_directory.locked(self.runs_dir / self.name):
             own, found = records.read(self.path), self._found()
             for line in found.values():
                 if line not in own:
@@ -161,10 +160,9 @@ class Campaign:
     def _steps_done(self, run):
         """Returns the steps that a run can go on after."""
         path = self._directory(run) / "run"
-        identity = fitting.identity_of(run.settings, backend=run.backend)
-        if not checkpoints.fits(path, identity):
-            return 0
-        return checkpoints.steps_done(path)
+        identity = runs.identity(run.settings, backend=run.backend)
+        goes_on = run_directory.check(path, identity, overwrite=True)
+        return runs.steps_done(path) if goes_on else 0
 
     def _directory(self, run):
         """Returns the directory of the files of a run until it is done."""

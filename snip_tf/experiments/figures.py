@@ -54,10 +54,15 @@ def picture(name, lines):
     return content.getvalue()
 
 
-def _nothing_of(row, groups):
-    """Returns why there is nothing to draw of a row, whatever the schedule."""
-    own = (group for group in groups if group.run.row == row)
-    return grouping.nothing_of(*own)
+def _unfinished(groups):
+    """Returns why there is nothing of rows, of which a group is without."""
+    return {
+        group.run.row: grouping.nothing_of(
+            *(other for other in groups if other.run.row == group.run.row)
+        )
+        for group in groups
+        if not group.lines
+    }
 
 
 def _ran(groups):
@@ -77,9 +82,7 @@ def _schedules(groups):
 
 def _styles(groups):
     """Returns the style of each schedule."""
-    return dict(
-        zip(_schedules(groups)[0], itertools.cycle(_STYLES), strict=False)
-    )
+    return dict(zip(_schedules(groups)[0], itertools.cycle(_STYLES)))
 
 
 def _draw_levels(figure, groups):
@@ -115,9 +118,10 @@ def _draw_batch_sizes(figure, groups):
     places = [rows.index(group.run.row) for group in groups]
     _draw_curves(axes, groups, places, _styles(groups), "SNIP at 90%")
     ran = {group.run.row for group in _ran(groups)}
+    unfinished = _unfinished(groups)
     labels = [
         f"{row.settings.score_batch_size:,}"
-        + ("" if row in ran else f"\n{_nothing_of(row, groups)}")
+        + ("" if row in ran else f"\n{unfinished[row]}")
         for row in rows
     ]
     axes.set_xticks(range(len(rows)), labels)
@@ -173,8 +177,8 @@ def _draw_errors(figure, groups):
     figure.set_size_inches(_WIDTH, 1.2 + 0.24 * len(groups))
     axes = figure.subplots()
     schedules, is_one = _schedules(groups)
-    spread = any(g.test_error_std >= 0 for g in groups)
-    ours = "mean ± standard deviation over the seeds" if spread else "one seed"
+    spread = any(group.test_error_std >= 0 for group in groups)
+    seeds = "mean ± standard deviation over the seeds" if spread else "one seed"
     labels = []
     for place, group in enumerate(groups):
         label = grouping.label(group)
@@ -183,39 +187,17 @@ def _draw_errors(figure, groups):
         elif not is_one:
             label += f", {group.run.schedule}"
         labels.append(label)
-        # A little above and below each other, as they can be the same.
-        if group.lines:
-            _draw_error(
-                axes,
-                place - 0.12,
-                group.test_error,
-                group.test_error_std,
-                color=_BLUE,
-                marker="o",
-                label=f"ours, {ours}",
-            )
-        row = group.run.row
-        if row.paper and group.run.is_on_own_data:
-            _draw_error(
-                axes,
-                place + 0.12,
-                row.paper_error,
-                row.paper_std,
-                color=_RED,
-                marker="D",
-                markerfacecolor="none",
-                label="paper",
-            )
-        if row.authors and group.run.is_on_own_data:
-            _draw_error(
-                axes,
-                place + 0.3,
-                row.authors,
-                None,
-                color=_GREEN,
-                marker="^",
-                markerfacecolor="none",
-                label="authors' code",
+        for offset, error, deviation, whose in _errors_of(group):
+            axes.errorbar(
+                [error],
+                [place + offset],
+                # One seed, and most of what the paper prints, has none.
+                xerr=[deviation] if deviation and deviation >= 0 else None,
+                ls="",
+                ms=5,
+                capsize=2,
+                label=f"ours, {seeds}" if whose == "ours" else whose,
+                **_ERROR_STYLES[whose],
             )
     axes.set_yticks(range(len(groups)), labels)
     axes.set_ylim(len(groups) - 0.5, -0.5)
@@ -226,12 +208,27 @@ def _draw_errors(figure, groups):
     _legend(figure, [axes], ncols=3)
 
 
-def _draw_error(axes, place, error, deviation, **style):
-    # One seed, and most of what the paper prints, has no deviation.
-    spread = [deviation] if deviation and deviation >= 0 else None
-    axes.errorbar(
-        [error], [place], xerr=spread, ls="", ms=5, capsize=2, **style
-    )
+def _errors_of(group):
+    """Yields what is drawn of a group: offset, error, deviation and whose."""
+    # A little above and below each other, as they can be the same.
+    if group.lines:
+        yield -0.12, group.test_error, group.test_error_std, "ours"
+    row = group.run.row
+    if row.paper and group.run.is_on_own_data:
+        yield 0.12, row.paper_error, row.paper_std, "paper"
+    if row.authors and group.run.is_on_own_data:
+        yield 0.3, row.authors, None, "authors' code"
+
+
+_ERROR_STYLES = {
+    "ours": {"color": _BLUE, "marker": "o"},
+    "paper": {"color": _RED, "marker": "D", "markerfacecolor": "none"},
+    "authors' code": {
+        "color": _GREEN,
+        "marker": "^",
+        "markerfacecolor": "none",
+    },
+}
 
 
 def _spread_out(axes):
@@ -254,8 +251,7 @@ def _draw_losses(figure, groups):
     axes = figure.subplots()
     schedules, is_one = _schedules(groups)
     for group in _ran(groups):
-        name = group.run.row.name
-        color, marker, line = _LOSS_STYLES[name]
+        name, color, marker, line = _LOSS_STYLES[group.run.row.name]
         losses = np.array(
             [line["train_cross_entropies"] for line in group.lines]
         )
@@ -270,7 +266,7 @@ def _draw_losses(figure, groups):
             markersize=3.5,
             # A marker here and there tells the curves apart in grey.
             markevery=max(1, losses.shape[1] // 12),
-            label=f"{_LOSS_LABELS[name]}{schedule}",
+            label=f"{name}{schedule}",
         )
     unit = f" ({schedules[0]})" if is_one else ""
     axes.set_xlabel(f"iteration{unit}")
@@ -281,29 +277,21 @@ def _draw_losses(figure, groups):
     # Room for the markers of what is zero.
     axes.set_ylim(bottom=-0.04 * axes.get_ylim()[1])
     axes.grid(alpha=0.3)
-    missing = [
-        f"{row.name} {_nothing_of(row, groups)}"
-        for row in dict.fromkeys(g.run.row for g in groups if not g.lines)
-    ]
-    if missing:
-        axes.set_title(", ".join(missing))
+    unfinished = _unfinished(groups).items()
+    if unfinished:
+        axes.set_title(
+            ", ".join(f"{row.name} {why}" for row, why in unfinished)
+        )
     _legend(figure, [axes], ncols=2 if is_one else 1)
 
 
 # The colours of the paper's curves, as near as they come.
 _LOSS_STYLES = {
-    "dense-true": (_RED, "s", "-"),
-    "sparse-true": (_BLUE, "o", "--"),
-    "dense-random": (_GREEN, "^", "-"),
-    "dense-random-l2": (_PURPLE, "D", "-."),
-    "sparse-random": (_ORANGE, "v", "--"),
-}
-_LOSS_LABELS = {
-    "dense-true": "dense, true labels",
-    "sparse-true": "99% pruned, true labels",
-    "dense-random": "dense, random labels",
-    "dense-random-l2": "dense, random labels, L2",
-    "sparse-random": "99% pruned, random labels",
+    "dense-true": ("dense, true labels", _RED, "s", "-"),
+    "sparse-true": ("99% pruned, true labels", _BLUE, "o", "--"),
+    "dense-random": ("dense, random labels", _GREEN, "^", "-"),
+    "dense-random-l2": ("dense, random labels, L2", _PURPLE, "D", "-."),
+    "sparse-random": ("99% pruned, random labels", _ORANGE, "v", "--"),
 }
 
 _DRAWINGS = {

@@ -30,6 +30,7 @@ def groups(name, lines):
     """
     known = paper.EXPERIMENTS[name].rows
     found = records.by_run(name, lines)
+    # Of the rows that were not run, runs without a line.
     missing = set(known) - {run.row for run in found}
     found |= {rows.Run(row, row.at()): None for row in missing}
 
@@ -47,8 +48,8 @@ def groups(name, lines):
     table = frame.groupby("run", sort=False).agg(
         lines=("line", _finished),
         failed=("error", "count"),
-        **{name: (name, "mean") for name in _MEASURES},
-        **{f"{name}_std": (name, "std") for name in _MEASURES},
+        **{measure: (measure, "mean") for measure in _MEASURES},
+        **{f"{measure}_std": (measure, "std") for measure in _MEASURES},
     )
     return list(table.reset_index().itertuples(name="Group", index=False))
 

@@ -19,7 +19,8 @@ import traceback
 import keras
 
 import snip_tf
-from snip_tf.experiments import records, run_directory, runs
+from snip_tf import _atomic
+from snip_tf.experiments import records, runs
 
 _LONGEST_ERROR = 500  # characters; TensorFlow's can be pages
 
@@ -56,9 +57,7 @@ def result_of(job, directory):
     """
     settings = records.settings_of(job["settings"])
     if job["sparsities"]:
-        return (
-            _scored(settings, job["sparsities"]) | run_directory.surroundings()
-        )
+        return _scored(settings, job["sparsities"]) | runs.surroundings()
     file = directory / "pruned.keras"
     if "pruned" in job:
         model, pruned = runs.load_model(file), job["pruned"]
@@ -165,7 +164,7 @@ def main(directory):
     threading.Thread(target=_end_with_parent, daemon=True).start()
     job = json.loads((directory / "job.json").read_text(encoding="utf-8"))
     # The commit is that of this code, whatever comes later.
-    surroundings = run_directory.surroundings(job["backend"])
+    surroundings = runs.surroundings(job["backend"])
     try:
         reply = {"result": result_of(job, directory)}
     except Exception as error:  # the other runs go on
@@ -173,7 +172,8 @@ def main(directory):
         data_dir = job["settings"]["data_dir"]
         text = in_short(error, directory, data_dir)
         reply = {"error": text, "surroundings": surroundings}
-    run_directory.write_json(directory / "reply.json", reply)
+    with _atomic.replaced(directory / "reply.json") as new:
+        new.write_text(json.dumps(reply), encoding="utf-8")
 
 
 if __name__ == "__main__":

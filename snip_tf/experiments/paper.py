@@ -70,8 +70,7 @@ _TABLE_1 = Experiment(
     seeds=5,
     rows=tuple(_table_1_rows()),
     note=(
-        f"{_LENETS_NOTE} In the rows at-0.1 it starts at 0.1. "
-        f"{printed.AUTHORS}"
+        f"{_LENETS_NOTE} In the rows at-0.1 it starts at 0.1. {printed.AUTHORS}"
     ),
 )
 
@@ -118,8 +117,8 @@ _ABLATIONS = Experiment(
     ),
     note=(
         f"{printed.AUTHORS} Each change is one to the row of 95%. reinit: the "
-        "kept weights are drawn anew, as in the authors' code. random-biases: from "
-        "a truncated normal, not zero. vs_x, vs_h: Glorot's and He's "
+        "kept weights are drawn anew, as in the authors' code. random-biases: "
+        "from a truncated normal, not zero. vs_x, vs_h: Glorot's and He's "
         "initialisation, not LeCun's. at-: the initial learning rate. 60k: "
         "as in Table 1."
     ),

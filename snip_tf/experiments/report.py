@@ -1,8 +1,6 @@
 """The page of an experiment, from its recorded lines alone."""
 
-import os
-
-from snip_tf import training
+from snip_tf import _atomic, training
 from snip_tf.experiments import (
     estimates,
     figures,
@@ -48,10 +46,9 @@ def write(names, directory):
 
 
 def _replace(path, content):
-    # Two experiments may end at the same time.
-    beside = path.with_suffix(f".{os.getpid()}.part")
-    beside.write_bytes(content)
-    beside.replace(path)
+    # Whole or not at all: two experiments may end at the same time.
+    with _atomic.replaced(path) as new:
+        new.write_bytes(content)
     print(f"Wrote {path}")
 
 
