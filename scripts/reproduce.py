@@ -7,7 +7,6 @@ is run, from its last checkpoint on, and what another experiment has run is
 taken over. From the lines alone come results/NAME.png and results/NAME.md.
 """
 
-import functools
 import importlib.util
 import pathlib
 import signal
@@ -80,49 +79,38 @@ _DRAW_ONLY = flags.DEFINE_bool(
     False,
     "Run nothing, draw what is recorded: of all experiments, or of one.",
 )
-_OF_TRAINING = ("backend", "steps")
-_OF_RUNS = ("data_dir", "dataset", "dry_run", "only", "retry_failed")
-_OF_RUNS += ("runs_dir", "seeds", "workers", *_OF_TRAINING)
+_OF_RUNS = ("backend", "data_dir", "dataset", "dry_run", "only")
+_OF_RUNS += ("retry_failed", "runs_dir", "seeds", "steps", "workers")
 
 
-@flags.multi_flags_validator(
+def _excludes(flag, value, others, why):
+    """Refuses other flags where one has a value."""
+    for other in others:
+        flags.register_multi_flags_validator(
+            [flag, other],
+            lambda given, other=other: (
+                given[flag] != value or not flags.FLAGS[other].present
+            ),
+            why,
+        )
+
+
+_excludes("draw_only", True, _OF_RUNS, "--draw_only runs nothing")
+_excludes("experiment", "figure_2", ("backend", "steps"), "trains nothing")
+flags.register_multi_flags_validator(
     ["experiment", "draw_only"],
+    lambda given: given["experiment"] or given["draw_only"],
     f"--experiment must be one of {', '.join(paper.EXPERIMENTS)}",
 )
-def _has_work(given):
-    return given["experiment"] or given["draw_only"]
-
-
-def _trains(given):
-    name = given["experiment"]
-    return not (name and paper.EXPERIMENTS[name].rows[0].sparsities)
-
-
-def _is_absent_or(name, holds, given):
-    return not flags.FLAGS[name].present or holds(given)
-
-
-for _name in _OF_RUNS:
-    flags.register_multi_flags_validator(
-        ["draw_only", _name],
-        functools.partial(_is_absent_or, _name, lambda g: not g["draw_only"]),
-        "--draw_only runs nothing",
-    )
-for _name in _OF_TRAINING:
-    flags.register_multi_flags_validator(
-        ["experiment", _name],
-        functools.partial(_is_absent_or, _name, _trains),
-        "this experiment trains nothing",
-    )
 
 
 def main():
     """Runs the script."""
     # What is missing is said now, not after the runs.
-    needed = {"matplotlib": "demo", "pandas": "demo"}
-    needed |= {"jax": "jax"} if _BACKEND.value == "jax" else {}
-    for package, extra in needed.items():
+    jax = ["jax"] if _BACKEND.value == "jax" else []
+    for package in ("matplotlib", "pandas", *jax):
         if not importlib.util.find_spec(package):
+            extra = "jax" if package == "jax" else "demo"
             raise ImportError(
                 f"This needs {package}: pip install 'snip_tf[{extra}]'"
             )
@@ -162,12 +150,9 @@ def main():
     if work.path.exists():
         report.write([name], results)
     if failed:
-        lines = [f"{run}: {error}" for run, error in failed.items()]
-        print(
-            f"{len(failed)} of {len(work.runs)} runs failed:",
-            *lines,
-            sep="\n  ",
-        )
+        print(f"{len(failed)} of {len(work.runs)} runs failed:")
+        for run_name, error in failed.items():
+            print(f"  {run_name}: {error}")
         if lost:
             print("The same command goes on with what lost its process.")
         if recorded:

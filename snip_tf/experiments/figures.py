@@ -18,13 +18,8 @@ TITLES = {
     "lenet_300_100": "LeNet-300-100",
     "lenet_5_caffe": "LeNet-5-Caffe",
 }
-_BLUE, _ORANGE, _GREEN, _RED, _PURPLE = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#D55E00",
-    "#CC79A7",
-)
+_BLUE, _ORANGE, _GREEN = "#0072B2", "#E69F00", "#009E73"
+_RED, _PURPLE = "#D55E00", "#CC79A7"
 _STYLES = (
     (_BLUE, "o", "-"),
     (_RED, "s", "--"),
