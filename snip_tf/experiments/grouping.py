@@ -63,15 +63,10 @@ def _finished(lines):
     return [line for line in lines if line and "error" not in line]
 
 
-def label(group):
-    """Returns the name of a group, with how it departs from its row."""
-    return with_departures(group.run.row.name, group)
-
-
-def with_departures(name, group):
-    """Returns a name with how the runs of a group depart from their row."""
+def label(group, name=None):
+    """Returns a name, that of its row, with how a group departs from it."""
     departures = (f"({departure})" for departure in group.run.departures)
-    return " ".join([name, *departures])
+    return " ".join([name or group.run.row.name, *departures])
 
 
 def was_run(group):

@@ -18,6 +18,10 @@ _ERRORS = (
     "less another error, with several seeds also in our standard deviations "
     "(sd)."
 )
+_STRAYS = "lines of runs that are no longer part of the experiment."
+_QUOTED = (
+    f"As the paper quotes other methods:\n\n{tables.markdown(*printed.QUOTED)}"
+)
 _SHORTENED = "\\* A **shortened schedule**"
 
 
@@ -77,11 +81,11 @@ def text(name, lines):
         f"{experiment.source}. {experiment.note}",
         f"![{experiment.title}]({name}.png)",
         "" if experiment.rows[0].sparsities else _ERRORS,
-        tables.of_experiment(name, groups),
+        _markdown(tables.of_experiment(name, groups)),
         _schedules(groups),
-        _quoted() if name == "table_1" else "",
+        _QUOTED if name == "table_1" else "",
         f"Failed: {failed}." if failed else "",
-        _left_out(strays) if strays else "",
+        f"Left out: {strays} {_STRAYS}" if strays else "",
         _surroundings(groups),
         f"`python scripts/reproduce.py --experiment={name}`",
     ]
@@ -107,7 +111,7 @@ def comparison(directory):
     parts = [
         "# The paper's errors, those of its authors' code, and ours",
         f"{_ERRORS} {printed.AUTHORS}",
-        tables.comparison(groups),
+        _markdown(tables.comparison(groups)),
         f"{_SHORTENED}.",
     ]
     return "\n\n".join(parts) + "\n"
@@ -115,41 +119,26 @@ def comparison(directory):
 
 def _schedules(groups):
     """Returns what is to be said of shortened schedules, if there are any."""
-    shortened = {
-        (
-            group.run.settings.dataset,
-            group.run.settings.recipe.steps,
-            group.run.settings.recipe.drops,
-        )
+    settings = [
+        group.run.settings
         for group in groups
         if grouping.was_run(group) and group.run.is_shortened
-    }
+    ]
     said = []
-    for dataset, steps, drops in sorted(shortened):
-        full = training.RECIPES[dataset].steps
+    for dataset, steps, drops in sorted(
+        {(s.dataset, s.recipe.steps, s.recipe.drops) for s in settings}
+    ):
         where = " and ".join(f"{drop:,}" for drop in drops)
-        rate = f"dropping at {where}" if drops else "constant"
         said.append(
-            f"{steps:,} of {full:,} iterations on {dataset}, the learning "
-            f"rate {rate}"
+            f"{steps:,} of {training.RECIPES[dataset].steps:,} iterations on "
+            f"{dataset}, the learning rate "
+            + (f"dropping at {where}" if drops else "constant")
         )
     return f"{_SHORTENED}: {'; '.join(said)}." if said else ""
 
 
-def _quoted():
-    header = (
-        "method",
-        "criterion",
-        "LeNet-300-100, sparsity",
-        "error",
-        "LeNet-5-Caffe, sparsity",
-        "error",
-    )
-    quoted = [map(str, row) for row in printed.QUOTED]
-    return (
-        "As the paper quotes other methods:\n\n"
-        f"{tables.markdown(header, quoted)}"
-    )
+def _markdown(table):
+    return tables.markdown(table[0], (row.values() for row in table))
 
 
 def _failures(name, lines):
@@ -160,13 +149,6 @@ def _failures(name, lines):
         for run, line in records.by_run(name, lines).items()
         if "error" in line
     ]
-
-
-def _left_out(strays):
-    return (
-        f"Left out: {strays} lines of runs that are no longer part of the "
-        "experiment."
-    )
 
 
 def _surroundings(groups):

@@ -13,46 +13,44 @@ from snip_tf.experiments.grouping import (
     label,
     nothing_of,
     was_run,
-    with_departures,
 )
 
 _NO_NUMBER = "–"
 
 
 def of_experiment(name, groups):
-    """Returns the table of an experiment, in Markdown.
+    """Returns the table of an experiment, a list of dicts: column to cell.
 
     Args:
         name: A name of `paper.EXPERIMENTS`.
         groups: What `grouping.groups` returned.
     """
-    return _markdown(_TABLES.get(name, _errors)(groups))
+    if name in _TABLES:
+        return _TABLES[name](groups)
+    columns = _FITS if name == "figure_4" else _ERRORS
+    if any(group.run.row.paper for group in groups):
+        columns = columns | _PRINTED
+    return _filled(columns, groups)
 
 
 def comparison(groups):
-    """Returns what compares all that the paper prints, in Markdown.
+    """Returns the table of all that the paper prints.
 
     Args:
         groups: What `grouping.groups` returned, by the name of the
             experiment.
     """
-    return _markdown(
+    return [
         {"experiment": name, **row}
         for name, own in groups.items()
         for row in _filled(_COMPARISON, [g for g in own if g.run.row.paper])
-    )
+    ]
 
 
 def markdown(header, rows):
     """Returns a table in Markdown, from rows of strings."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _markdown(table):
-    """Returns a table in Markdown, from rows that are dicts of strings."""
-    table = list(table)
-    return markdown(table[0], (row.values() for row in table))
 
 
 def _filled(columns, groups):
@@ -63,25 +61,16 @@ def _filled(columns, groups):
     ]
 
 
-def _errors(groups):
-    """Returns an error for each group, and the paper's if it prints any."""
-    is_printed = any(group.run.row.paper for group in groups)
-    return _filled(_ERRORS | (_PRINTED if is_printed else {}), groups)
-
-
-def _fits(groups):
-    """Returns how well each group fits its labels."""
-    return _filled(_FITS, groups)
-
-
 def _pairs(groups):
-    """Returns each network dense and pruned, by schedule."""
+    """Returns each network dense and pruned, by schedule (Table 2)."""
     table = []
-    for model in dict.fromkeys(group.run.settings.model for group in groups):
-        own = [group for group in groups if group.run.settings.model == model]
-        schedules = [_schedule(group) for group in own if was_run(group)]
-        for schedule in dict.fromkeys(schedules or [_schedule(own[0])]):
-            table.append(_pair(*_dense_and_sparse(own, schedule)))
+    for model in dict.fromkeys(g.run.settings.model for g in groups):
+        own = [g for g in groups if g.run.settings.model == model]
+        ran = list(filter(was_run, own)) or own[:1]
+        for schedule in dict.fromkeys(map(_schedule, ran)):
+            dense = [g for g in own if not g.run.settings.sparsity]
+            sparse = [g for g in own if g.run.settings.sparsity]
+            table.append(_pair(_at(schedule, dense), _at(schedule, sparse)))
     return table
 
 
@@ -90,73 +79,65 @@ def _schedule(group):
     return settings.recipe, settings.dataset, group.run.backend
 
 
-def _dense_and_sparse(groups, schedule):
-    """Returns the two groups of a schedule; one that was not run is empty."""
-    for is_sparse in (False, True):
-        alike = [
-            group
-            for group in groups
-            if bool(group.run.settings.sparsity) == is_sparse
-        ]
-        ran = [group for group in alike if _schedule(group) == schedule]
-        yield ran[0] if ran else alike[0]._replace(lines=[], failed=0)
+def _at(schedule, groups):
+    """Returns the group of a schedule; one that was not run is empty."""
+    empty = groups[0]._replace(lines=[], failed=0)
+    return next((g for g in groups if _schedule(g) == schedule), empty)
 
 
-def _pair(dense, sparse):
-    """Returns a row of `_pairs`, a dict of its cells."""
-    both = (dense, sparse)
-    ran = next(filter(was_run, both), dense)
+def _pair(*both):
+    """Returns the row of a network: dense, and pruned."""
+    dense, sparse = both
+    ran = dense if was_run(dense) or not was_run(sparse) else sparse
     change = nothing_of(*both)
     if dense.lines and sparse.lines:
         change = f"{sparse.test_error - dense.test_error:+.2f}"
-    printed = [group.run.row.paper_error for group in both]
+    rows = [group.run.row for group in both]
+    paper_change = rows[1].paper_error - rows[0].paper_error
     return {
-        "network": with_departures(ran.run.settings.model, ran),
+        "network": label(ran, ran.run.settings.model),
         "sparsity": f"{sparse.run.settings.sparsity:g}",
-        "weights": _arrow(_kept, both),
-        "printed": _arrow(lambda group: group.run.row.parameters, both),
+        "weights": _arrow(map(_kept, both)),
+        "printed": _arrow(row.parameters for row in rows),
         "iterations": _iterations(ran),
-        "seeds": _arrow(_seeds, both),
-        "test error": _arrow(_error, both),
+        "seeds": _arrow(map(_seeds, both)),
+        "test error": _arrow(map(_error, both)),
         "Δ": change,
-        "paper": _arrow(_paper, both),
-        "paper's Δ": f"{printed[1] - printed[0]:+.2f}",
-        "difference": _arrow(_to_paper, both),
+        "paper": _arrow(row.paper for row in rows),
+        "paper's Δ": f"{paper_change:+.2f}",
+        "difference": _arrow(map(_to_paper, both)),
     }
 
 
-def _arrow(cell, both):
-    before, after = map(cell, both)
+def _arrow(cells):
+    before, after = cells
     if before == after and before in (NOT_RUN, FAILED, _NO_NUMBER):
         return before
     return f"{before} → {after}"
 
 
 def _kept_by_data(groups):
-    """Returns what is kept at each sparsity of a data set."""
+    """Returns what is kept at each sparsity of a data set (Figure 2)."""
     table, by_data = [], {}
     for group in groups:
-        data = with_departures(group.run.row.settings.dataset, group)
+        data = label(group, group.run.row.settings.dataset)
         by_data.setdefault(data, []).append(group)
     for data, own in by_data.items():
         lines = [line for group in own for line in group.lines]
         for sparsity in own[0].run.row.sparsities:
-            key = f"{sparsity:g}"
-            kept = sorted({line["kept"][key] for line in lines})
+            key, nothing = f"{sparsity:g}", nothing_of(*own)
             first = [sum(line["kept_per_pixel"][key]) for line in lines]
-            mean = f"{statistics.fmean(first):,.0f}" if first else ""
-            table.append(
-                {
-                    "data": data,
-                    "sparsity": key,
-                    "classes": f"{sum(bool(group.lines) for group in own)}",
-                    "seeds": f"{len({line['seed'] for line in lines})}",
-                    "weights kept": _counts(kept) or nothing_of(*own),
-                    "of them in the first layer, mean over classes": (
-                        mean or nothing_of(*own)
-                    ),
-                }
-            )
+            row = {
+                "data": data,
+                "sparsity": key,
+                "classes": f"{sum(bool(group.lines) for group in own)}",
+                "seeds": f"{len({line['seed'] for line in lines})}",
+                "weights kept": _counts(line["kept"][key] for line in lines),
+                "of them in the first layer, mean over classes": (
+                    first and f"{statistics.fmean(first):,.0f}"
+                ),
+            }
+            table.append({name: cell or nothing for name, cell in row.items()})
     return table
 
 
@@ -191,21 +172,9 @@ def _error(group, name="test_error"):
     return f"{getattr(group, name):.2f}{spread}"
 
 
-def _error_at_best(group):
-    return _error(group, "test_error_at_best_validation")
-
-
-def _train_error(group):
-    return _error(group, "train_error")
-
-
 def _last_loss(group):
     losses = [line["train_cross_entropies"][-1] for line in group.lines]
     return f"{statistics.fmean(losses):.4f}" if losses else nothing_of(group)
-
-
-def _paper(group):
-    return group.run.row.paper
 
 
 def _authors(group):
@@ -215,10 +184,6 @@ def _authors(group):
 
 def _to_paper(group):
     return _difference(group, group.run.row.paper_error)
-
-
-def _to_authors(group):
-    return _difference(group, group.run.row.authors)
 
 
 def _difference(group, other):
@@ -239,32 +204,28 @@ def _signed(number, digits):
 
 
 # Each column of a table, and what stands in it of a group.
-_RUN = {"run": label, "weights kept": _kept}
 _HOW = {"iterations": _iterations, "seeds": _seeds}
-_ERRORS = {
-    **_RUN,
-    **_HOW,
+_RUN = {"run": label, "weights kept": _kept, **_HOW}
+_ERRORS = _RUN | {
     "test error": _error,
-    "at best validation": _error_at_best,
+    "at best validation": lambda g: _error(g, "test_error_at_best_validation"),
 }
 _PRINTED = {
-    "paper": lambda group: _paper(group) or "not printed",
+    "paper": lambda g: g.run.row.paper or "not printed",
     "difference": _to_paper,
 }
-_FITS = {
-    **_RUN,
-    **_HOW,
+_FITS = _RUN | {
     "training cross-entropy, last period": _last_loss,
-    "training error, last period": _train_error,
+    "training error, last period": lambda g: _error(g, "train_error"),
     "test error": _error,
 }
 _COMPARISON = {
     "run": label,
-    "paper": _paper,
+    "paper": lambda g: g.run.row.paper,
     "authors' code": _authors,
     "ours": _error,
     **_HOW,
     "to the paper": _to_paper,
-    "to the authors' code": _to_authors,
+    "to the authors' code": lambda g: _difference(g, g.run.row.authors),
 }
-_TABLES = {"table_2": _pairs, "figure_2": _kept_by_data, "figure_4": _fits}
+_TABLES = {"table_2": _pairs, "figure_2": _kept_by_data}
