@@ -120,12 +120,9 @@ class Campaign:
                 # The pace so far tells how long the others take.
                 taken, due = taken + reply["seconds"], due + seconds.pop(run)
                 left = sum(seconds.values()) * taken / due / self.workers
-                place = (
-                    f"{count}/{len(jobs)}, about {estimates.clock(left)} left"
-                )
-                print(
-                    f"[{place}] {run.name}: {_outcome(run, reply)}", flush=True
-                )
+                place = f"{count}/{len(jobs)}, {estimates.clock(left)} left"
+                words = f"[{place}] {run.name}: {_outcome(run, reply)}"
+                print(words, flush=True)
         return lost
 
     def _record(self, run, reply):

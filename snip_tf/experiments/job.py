@@ -26,12 +26,7 @@ _LONGEST_ERROR = 500  # characters; TensorFlow's can be pages
 
 
 def job_of(run, *, data_dir=None):
-    """Returns the job of a `rows.Run`, as JSON values.
-
-    Args:
-        run: The run.
-        data_dir: A TFDS data directory.
-    """
+    """Returns the job of a `rows.Run` and a TFDS directory, as JSON values."""
     settings = dataclasses.replace(run.settings, data_dir=data_dir)
     return {
         "backend": run.backend,
@@ -57,7 +52,7 @@ def result_of(job, directory):
     """
     settings = records.settings_of(job["settings"])
     if job["sparsities"]:
-        return _scored(settings, job["sparsities"]) | runs.surroundings()
+        return _scored(settings, job["sparsities"])
     file = directory / "pruned.keras"
     if "pruned" in job:
         model, pruned = runs.load_model(file), job["pruned"]
@@ -87,23 +82,20 @@ def _scored(settings, sparsities):
     data = runs.load_data(settings)
     model = runs.build(settings, data)
     start = time.perf_counter()
-    scores = snip_tf.sensitivity(
-        model,
-        *runs.scoring_batch(settings, data),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-    )
-    masks = {s: snip_tf.keep_top(scores, s) for s in sparsities}
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    batch = runs.scoring_batch(settings, data)
+    scores = snip_tf.sensitivity(model, *batch, loss=loss)
+    kept, per_pixel = {}, {}
+    for sparsity in sparsities:
+        masks = snip_tf.keep_top(scores, sparsity)
+        kept[f"{sparsity:g}"] = int(sum(mask.sum() for mask in masks))
+        per_pixel[f"{sparsity:g}"] = _kept_per_pixel(masks)
     return {
         "weights": sum(score.size for score in scores),
-        "kept": {
-            f"{sparsity:g}": int(sum(mask.sum() for mask in own))
-            for sparsity, own in masks.items()
-        },
-        "kept_per_pixel": {
-            f"{sparsity:g}": _kept_per_pixel(own)
-            for sparsity, own in masks.items()
-        },
+        "kept": kept,
+        "kept_per_pixel": per_pixel,
         "prune_seconds": time.perf_counter() - start,
+        **runs.surroundings(),
     }
 
 

@@ -42,26 +42,16 @@ _FIGURE_1 = Experiment(
 
 def _table_1_rows():
     # The recipe as it is for the small network, whose step is cheap.
-    for sparsity, paper, authors in printed.LENET_300_100:
+    for printed_row in printed.LENET_300_100:
+        yield named_row("lenet_300_100", *printed_row, recipe=_MNIST)
+    for sparsity, paper, _ in printed.LENET_5_CAFFE:
+        yield named_row("lenet_5_caffe", sparsity, paper, recipe=_SHORT_LENET_5)
+    # Also at the paper's rate, at which the authors' code ran and which most
+    # of its pruned runs bear.
+    for printed_row in printed.LENET_5_CAFFE:
         yield named_row(
-            "lenet_300_100",
-            sparsity,
-            paper=paper,
-            authors=authors,
-            recipe=_MNIST,
+            "lenet_5_caffe", *printed_row, suffix="-at-0.1", recipe=_SHORT
         )
-    # LeNet-5-Caffe also at the paper's rate, at which the authors' code ran
-    # and which most of its pruned runs bear.
-    for recipe, suffix in ((_SHORT_LENET_5, ""), (_SHORT, "-at-0.1")):
-        for sparsity, paper, authors in printed.LENET_5_CAFFE:
-            yield named_row(
-                "lenet_5_caffe",
-                sparsity,
-                suffix=suffix,
-                paper=paper,
-                authors=authors if suffix else None,
-                recipe=recipe,
-            )
 
 
 _TABLE_1 = Experiment(
@@ -96,14 +86,8 @@ _ABLATIONS = Experiment(
     seeds=5,
     rows=(
         *(
-            named_row(
-                "lenet_300_100",
-                sparsity,
-                paper=paper,
-                authors=authors,
-                recipe=_AUTHORS,
-            )
-            for sparsity, paper, authors in printed.LENET_300_100
+            named_row("lenet_300_100", *printed_row, recipe=_AUTHORS)
+            for printed_row in printed.LENET_300_100
         ),
         *(
             named_row(
@@ -131,13 +115,8 @@ def _table_2_rows():
             (0.0, before, dense),
             (runs.SPARSITIES[model], after, sparse),
         ):
-            yield named_row(
-                model,
-                sparsity,
-                dataset=dataset,
-                paper=paper,
-                parameters=parameters,
-            )
+            row = named_row(model, sparsity, paper, dataset=dataset)
+            yield dataclasses.replace(row, parameters=parameters)
 
 
 _TABLE_2 = Experiment(

@@ -10,6 +10,12 @@ import sys
 import time
 
 _COMMAND = [sys.executable, "-m", "snip_tf.experiments.job"]
+# They bound what is used where processes cannot be pinned to cores.
+_THREADS = (
+    "TF_NUM_INTRAOP_THREADS",
+    "TF_NUM_INTEROP_THREADS",
+    "OMP_NUM_THREADS",
+)
 _LOG_TAIL = 2_000  # characters
 
 
@@ -89,7 +95,11 @@ def _done(job, directory, their_end, threads):
                 stdin=their_end,
                 stdout=file,
                 stderr=file,
-                env={**os.environ, **environment(threads, backend)},
+                env={
+                    **os.environ,
+                    "KERAS_BACKEND": backend,
+                    **dict.fromkeys(_THREADS, str(threads)),
+                },
                 start_new_session=True,  # Ctrl-C is not its business
             )
         if not answer.exists():
@@ -103,20 +113,3 @@ def _done(job, directory, their_end, threads):
             break
         job = {**job, "pruned": reply["result"]}
     return reply
-
-
-def environment(threads, backend):
-    """Returns the environment variables of a process besides ours.
-
-    Where processes cannot be pinned to cores, the numbers of threads bound
-    what they use.
-    """
-    variables = {"KERAS_BACKEND": backend}
-    if not hasattr(os, "sched_setaffinity"):
-        for name in (
-            "TF_NUM_INTRAOP_THREADS",
-            "TF_NUM_INTEROP_THREADS",
-            "OMP_NUM_THREADS",
-        ):
-            variables[name] = str(threads)
-    return variables

@@ -185,24 +185,11 @@ def run_settings(
     )
 
 
-def named_row(
-    model,
-    sparsity=0.0,
-    *,
-    suffix="",
-    paper="",
-    authors=None,
-    parameters="",
-    **options,
-):
-    """Returns a row that is named by its network, sparsity and suffix."""
-    return Row(
-        f"{model}-{sparsity:g}{suffix}",
-        run_settings(model, sparsity, **options),
-        paper=paper,
-        authors=authors,
-        parameters=parameters,
-    )
+def named_row(model, sparsity, paper="", authors=None, *, suffix="", **options):
+    """Returns a `Row` that is named by its network, sparsity and suffix."""
+    settings = run_settings(model, sparsity, **options)
+    name = f"{model}-{sparsity:g}{suffix}"
+    return Row(name, settings, paper=paper, authors=authors)
 
 
 def _period(steps, longest):

@@ -319,14 +319,10 @@ def test_a_killed_runner_leaves_whole_lines_and_the_next_one_ends(tmp_path):
         "--workers=1",
         "--results_dir=results",
     )
-    place, scratch = tmp_path / "place", tmp_path / "scratch"
-    place.mkdir()
-    scratch.mkdir()
-    path = place / "results" / "figure_3.jsonl"
+    path = tmp_path / "results" / "figure_3.jsonl"
     process = subprocess.Popen(
         [sys.executable, _SCRIPT, *flags],
-        cwd=place,
-        env={**os.environ, "TMPDIR": str(scratch)},
+        cwd=tmp_path,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -339,7 +335,7 @@ def test_a_killed_runner_leaves_whole_lines_and_the_next_one_ends(tmp_path):
     before = path.read_bytes()
     assert records.read(path)
 
-    status, output = run_script("reproduce.py", *flags, cwd=place)
+    status, output = run_script("reproduce.py", *flags, cwd=tmp_path)
     assert status == 1, output
     assert path.read_bytes().startswith(before)
     lines = {line["row"]: line for line in records.read(path)}
@@ -356,8 +352,8 @@ def test_a_killed_runner_leaves_whole_lines_and_the_next_one_ends(tmp_path):
     written = path.with_suffix(".md").read_text()
     schedule = "shortened: 30 of 3,000 steps, mnist_5k"
     assert f"Failed: scored-on-10000-seed0 ({schedule})" in written
-    assert {entry.name for entry in place.iterdir()} == {"results", "runs"}
-    assert not list((place / "runs" / "figure_3").iterdir())
+    assert {entry.name for entry in tmp_path.iterdir()} == {"results", "runs"}
+    assert not list((tmp_path / "runs" / "figure_3").iterdir())
 
 
 @pytest.mark.slow
