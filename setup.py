@@ -4,7 +4,7 @@ import pathlib
 
 import setuptools
 
-_DEMO = ["matplotlib", "mlxtend", "pandas", "tensorboard"]
+_DEMO = ["matplotlib", "mlxtend", "pandas"]
 _TEST = ["jax", "pytest", "pytest-xdist", "ruff", *_DEMO]
 
 setuptools.setup(

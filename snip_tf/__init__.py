@@ -30,11 +30,11 @@ from snip_tf import layers, models, schedules, training
 from snip_tf.callbacks import PruneAtStart
 from snip_tf.compaction import compact
 from snip_tf.conversion import masked, strip
-from snip_tf.counting import flops
 from snip_tf.exporting import export
-from snip_tf.inspection import model_sparsity, summary
+from snip_tf.inspection import flops, model_sparsity, summary
 from snip_tf.masks import get_masks, keep_top, kept_weights, set_masks
-from snip_tf.pruning import prune, redraw
+from snip_tf.pruning import prune
+from snip_tf.redrawing import redraw
 
 # What needs TensorFlow, loaded on first use: a pruned model trains on another
 # backend of Keras where TensorFlow is not installed.

@@ -1,9 +1,37 @@
-"""What is scored, checked at the boundary: the one place that refuses it."""
+"""What is scored, checked at the boundary: the one place that refuses."""
 
 import itertools
 
 import keras
 import numpy as np
+import tensorflow as tf
+
+
+def check_can_score(model, loss):
+    """Raises a ValueError if there is no loss to take a gradient of."""
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            "Scoring needs Keras' TensorFlow backend; a network pruned and "
+            "saved there trains on any. "
+            f"Received: backend={keras.backend.backend()}"
+        )
+    if loss is None and not model.compiled:
+        raise ValueError(
+            "`model` must be compiled with a loss, or `loss` be given. "
+            "Received: a model that is not compiled and loss=None"
+        )
+    if type(model).call is keras.Model.call:
+        raise ValueError(
+            "`model` must have a `call`, from whose outputs the loss is taken: "
+            "score a model of those layers, with `loss`. "
+            f"Received: model={model.name!r} of {type(model).__name__}"
+        )
+    if tf.distribute.in_cross_replica_context():
+        raise ValueError(
+            "Scoring must be outside of `strategy.scope()`; from there masks "
+            "reach every replica. Received: the scope of a "
+            f"{type(tf.distribute.get_strategy()).__name__}"
+        )
 
 
 def checked(model, x, y, loss):
@@ -84,14 +112,15 @@ def _check_labels(model, labels, loss):
         keras.losses.sparse_categorical_crossentropy
     ):
         return
-    shape = getattr(model, "output_shape", None)
-    if not isinstance(shape, tuple):  # several outputs, or not known
+    outputs = getattr(model, "outputs", None) or ()
+    if len(outputs) != 1:  # several, or not known
         return
-    labels = np.asarray(labels)
-    wrong = (labels < 0) | (labels >= shape[-1])
+    classes = outputs[0].shape[-1]
+    labels = np.asarray(keras.tree.flatten(labels)[0])
+    wrong = (labels < 0) | (labels >= classes)
     wrong &= labels != getattr(loss, "ignore_class", None)
     if wrong.any():
         raise ValueError(
-            f"`y` must hold labels from 0 to {shape[-1] - 1}, as the model has "
-            f"{shape[-1]} outputs. Received: a label {labels[wrong][0]}"
+            f"`y` must hold labels from 0 to {classes - 1}, as the model has "
+            f"{classes} outputs. Received: a label {labels[wrong][0]}"
         )

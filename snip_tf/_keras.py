@@ -5,6 +5,8 @@
 
 import collections
 
+import keras
+
 
 def all_layers(model):
     """Returns a model or layer and all that it contains, each once, in order.
@@ -30,6 +32,21 @@ def sublayers(layer):
 def run_graph(model, inputs, call):
     """Returns a functional model's outputs, each layer called by `call`."""
     return model._run_through_graph(inputs, call_fn=call)
+
+
+def graph_nodes(model):
+    """Returns the calls of a Sequential or functional model, inputs first.
+
+    Each has an `operation`, its `arguments.args` and `arguments.kwargs`, and
+    flat lists of `input_tensors` and `outputs`.
+    """
+    by_depth = keras.Function(model.inputs, model.outputs)._nodes_by_depth
+    return [
+        node
+        for depth in sorted(by_depth, reverse=True)
+        for node in by_depth[depth]
+        if not node.is_input
+    ]
 
 
 def history(tensor):

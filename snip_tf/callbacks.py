@@ -2,7 +2,7 @@
 
 import keras
 
-from snip_tf import inspection, layers, masks, pruning
+from snip_tf import _checks, inspection, layers, masks, pruning
 
 
 class PruneAtStart(keras.callbacks.Callback):
@@ -17,7 +17,7 @@ class PruneAtStart(keras.callbacks.Callback):
     TensorBoard and History callbacks then show.
 
     Args:
-        x: One batch of inputs or an iterable of batches; see `sensitivity`.
+        x: One batch of inputs or a sequence of batches; see `sensitivity`.
         y: The targets of the one batch.
         sparsity: The fraction of all masked weights to remove, in [0, 1).
         verbose: Whether the summary of the pruned model is printed.
@@ -30,11 +30,10 @@ class PruneAtStart(keras.callbacks.Callback):
 
     def __init__(self, x, y=None, *, sparsity, verbose=1, **options):
         super().__init__()
-        masks.check_sparsity(sparsity)
+        _checks.check_sparsity(sparsity)
         self._batch = x, y
-        self._sparsity = sparsity
         self._verbose = verbose
-        self._options = options
+        self._options = {"sparsity": sparsity, **options}
         self._starting = False
 
     def on_train_batch_begin(self, batch, logs=None):
@@ -45,10 +44,7 @@ class PruneAtStart(keras.callbacks.Callback):
             return
         self._starting = False
         if all(mask.all() for mask in masks.get_masks(self.model)):
-            x, y = self._batch
-            pruning.prune(
-                self.model, x, y, sparsity=self._sparsity, **self._options
-            )
+            pruning.prune(self.model, *self._batch, **self._options)
             if self._verbose:
                 print(inspection.summary(self.model))
 

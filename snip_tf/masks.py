@@ -5,13 +5,13 @@ Lee et al. 2019, eq. 7.
 
 import fractions
 import math
-import numbers
 import warnings
 
 import keras
 import numpy as np
 
-from snip_tf import layers
+from snip_tf import guard, layers
+from snip_tf._checks import check_left, check_sparsity, checked_masks
 
 
 def kept_weights(weights, sparsity):
@@ -37,16 +37,6 @@ def kept_weights(weights, sparsity):
             f"sparsity={sparsity} of {weights} weights"
         )
     return kappa
-
-
-def check_sparsity(sparsity):
-    """Raises a ValueError if a sparsity is not a fraction in [0, 1)."""
-    is_number = isinstance(sparsity, numbers.Real)
-    if not is_number or isinstance(sparsity, bool) or not 0 <= sparsity < 1:
-        raise ValueError(
-            "`sparsity` is the fraction of weights removed and must be in "
-            f"[0, 1). Received: sparsity={sparsity!r}"
-        )
 
 
 def keep_top(scores, sparsity, min_kept=0, masks=None, output_axes=None):
@@ -84,6 +74,7 @@ def keep_top(scores, sparsity, min_kept=0, masks=None, output_axes=None):
     """
     scores = [np.asarray(score) for score in scores]
     flat = np.concatenate([score.ravel() for score in scores])
+    flat = flat.astype(np.result_type(flat, np.float32))
     kappa = kept_weights(flat.size, sparsity)
     if not np.isfinite(flat).all() or not flat.any():
         raise ValueError(
@@ -95,28 +86,30 @@ def keep_top(scores, sparsity, min_kept=0, masks=None, output_axes=None):
         raise ValueError(
             f"`min_kept` must not be negative. Received: min_kept={min_kept}"
         )
-    flat = flat.astype(np.result_type(flat, np.float32))
-    ends = np.cumsum([score.size for score in scores])[:-1]
-    ordered = [
-        part.reshape(score.shape)
-        for part, score in zip(np.split(flat, ends), scores, strict=True)
-    ]
+    shapes = [score.shape for score in scores]
+    ordered = cut(flat, shapes)  # views: what changes in them changes in flat
     if masks is not None:
-        masks = checked_masks(masks, [score.shape for score in scores])
-        check_left(masks, sparsity)
+        masks = checked_masks(masks, shapes)
+        check_left(masks, kappa, sparsity)
         for part, mask in zip(ordered, masks, strict=True):
             part[mask == 0] = -np.inf
     if min_kept:
         if output_axes is None:
-            output_axes = [(-1,) if s.ndim > 1 else None for s in scores]
-        _raise_best(ordered, output_axes, min_kept, kappa)
+            output_axes = [(-1,) if len(s) > 1 else None for s in shapes]
+        guard.raise_best(ordered, output_axes, min_kept, kappa)
     threshold = _largest(flat, kappa)
     kept = flat > threshold
     ties = np.flatnonzero(flat == threshold)
     kept[ties[: kappa - np.count_nonzero(kept)]] = True
+    return cut(kept.astype(np.float32), shapes)
+
+
+def cut(flat, shapes):
+    """Returns a flat array cut into arrays of these shapes."""
+    ends = np.cumsum([math.prod(shape) for shape in shapes])[:-1]
     return [
-        part.reshape(score.shape).astype(np.float32)
-        for part, score in zip(np.split(kept, ends), scores, strict=True)
+        part.reshape(shape)
+        for part, shape in zip(np.split(flat, ends), shapes, strict=True)
     ]
 
 
@@ -128,79 +121,6 @@ def _largest(flat, kappa):
     if kappa <= np.count_nonzero(positive) < flat.size:
         flat = flat[positive]
     return np.partition(flat, flat.size - kappa)[flat.size - kappa]
-
-
-def _raise_best(scores, output_axes, min_kept, kappa):
-    """Raises the best scores of each output unit over all, in place."""
-    needed = 0
-    for score, axes in zip(scores, output_axes, strict=True):
-        if axes is None:
-            continue
-        last = tuple(range(-len(axes), 0))
-        by_unit = np.moveaxis(score, axes, last)
-        units = by_unit.shape[-len(axes) :]
-        by_unit = by_unit.reshape(-1, *units)
-        best = np.argsort(-by_unit, axis=0, kind="stable")[:min_kept]
-        raised = np.take_along_axis(by_unit, best, axis=0)
-        raised = np.where(np.isneginf(raised), raised, np.inf)
-        needed += np.count_nonzero(np.isposinf(raised))
-        np.put_along_axis(by_unit, best, raised, axis=0)
-        moved = np.moveaxis(score, axes, last)
-        moved[...] = by_unit.reshape(moved.shape)
-    if needed > kappa:
-        raise ValueError(
-            f"`min_kept` must leave room among the {kappa} weights to keep. "
-            f"Received: min_kept={min_kept}, which needs {needed}"
-        )
-
-
-def check_left(masks, sparsity):
-    """Raises a ValueError if a sparsity keeps more than masks have left."""
-    kappa = kept_weights(sum(map(np.size, masks)), sparsity)
-    left = sum(np.count_nonzero(mask) for mask in masks)
-    if kappa > left:
-        raise ValueError(
-            "`sparsity` must not ask for weights that are removed already. "
-            f"Received: sparsity={sparsity}, which keeps {kappa}, of a model "
-            f"with {left} left"
-        )
-
-
-def checked_masks(masks, shapes, names=None):
-    """Returns masks as float32 arrays of zeros and ones of these shapes.
-
-    Raises:
-        ValueError: If they are not; it says which.
-    """
-    masks = list(masks)
-    if len(masks) != len(shapes):
-        raise ValueError(
-            f"`masks` must hold one array for each of the {len(shapes)} masks. "
-            f"Received: {len(masks)} arrays"
-        )
-    names = names or [f"number {index}" for index in range(len(shapes))]
-    checked = []
-    for mask, shape, name in zip(masks, shapes, names, strict=True):
-        try:
-            mask = np.asarray(mask).astype(np.float32)
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"The mask of {name} must hold zeros and ones. Received: "
-                f"{error}"
-            ) from error
-        if mask.shape != tuple(shape):
-            raise ValueError(
-                f"The mask of {name} must have the weight's shape "
-                f"{tuple(shape)}. Received: shape={mask.shape}"
-            )
-        strange = mask[(mask != 0) & (mask != 1)]
-        if strange.size:
-            raise ValueError(
-                f"The mask of {name} must hold zeros and ones. "
-                f"Received: {strange[0]}"
-            )
-        checked.append(mask)
-    return checked
 
 
 def get_masks(model):

@@ -4,7 +4,7 @@ Each returns a function of the step, an integer of at least 0, whose values are
 fractions of weights removed.
 """
 
-from snip_tf.masks import check_sparsity
+from snip_tf._checks import check_sparsity
 
 
 def one_shot(sparsity, step=0):

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from snip_tf import _batches, _keras, layers
 from snip_tf._keeping import left_as_it_was
+from snip_tf.masks import cut
 
 # Half precision loses small gradients: the loss is scaled up and the gradient
 # down again, by a power of two, which changes no other digit. If that is too
@@ -37,9 +38,8 @@ def sensitivity(
         x: One batch of inputs, or, with `y=None`, a sequence of batches
             `(x, y)` or `(x, y, sample_weight)` with a length, such as a finite
             `tf.data.Dataset` or `snip_tf.data.batches(x, y, size)`, which
-            bounds the memory. Over several batches the signed gradients are
-            averaged, by their examples, before the absolute value is taken:
-            of a loss that is a mean over examples, the gradient over all.
+            bounds the memory. The signed gradients are averaged, by their
+            examples, before the absolute value is taken.
         y: The targets of the one batch.
         loss: A Keras loss, its name, or a function of (targets, outputs). By
             default the loss that the model was compiled with. What layers
@@ -59,10 +59,10 @@ def sensitivity(
         to 1.
 
     Raises:
-        ValueError: If the model has no masks or no loss, if the inputs hold
-            NaN or infinity, if a label is not one of the classes, if the
-            gradients are not finite or all zero, if an argument is out of
-            its range, or inside of a `tf.distribute` strategy's scope.
+        ValueError: If the model has no masks or no loss, for inputs with NaN
+            or infinity, labels that are no classes, gradients that are not
+            finite or all zero, arguments out of their range, and inside of a
+            `tf.distribute` strategy's scope.
     """
     if ema_decay is not None and not 0 <= ema_decay < 1:
         raise ValueError(
@@ -90,21 +90,11 @@ def sensitivity(
             f"finite and not all zero. Received: sum of magnitudes={total}"
         )
     scores = (np.abs(average) / total).astype(np.float32)
-    ends = np.cumsum([np.prod(mask.shape, dtype=int) for mask in masks])
-    return [
-        part.reshape(mask.shape)
-        for part, mask in zip(np.split(scores, ends[:-1]), masks, strict=True)
-    ]
+    return cut(scores, [mask.shape for mask in masks])
 
 
 def mask_gradient(model, loss, batch):
-    """Returns dL/dc of all masks of a model, one flat float32 numpy array.
-
-    Args:
-        model: A built Keras model with masked layers.
-        loss: A function of (masks, *batch), as `loss_of` returns.
-        batch: Inputs, targets and perhaps sample weights.
-    """
+    """Returns dL/dc of all masks, one flat float32 array, L as of `loss_of`."""
     masks = [
         tf.convert_to_tensor(mask) for _, mask in layers.masked_weights(model)
     ]
@@ -125,19 +115,10 @@ def mask_gradient(model, loss, batch):
 def loss_of(model, loss=None, *, training=False):
     """Returns the loss of a model as a function that changes nothing in it.
 
-    Args:
-        model: A built Keras model with masked layers.
-        loss: See `sensitivity`.
-        training: See `sensitivity`.
-
-    Returns:
-        A function of (masks, x, y, sample_weight=None), the masks as a list of
-        tensors, that returns a scalar tensor.
-
-    Raises:
-        ValueError: See `sensitivity`.
+    It takes (masks, x, y, sample_weight=None), the masks as a list of tensors,
+    and returns a scalar tensor. See `sensitivity` for the arguments and errors.
     """
-    _check_can_score(model, loss)
+    _batches.check_can_score(model, loss)
     judge = model
     if loss is not None:
         # Keras itself reads names, functions, lists and dicts of losses.
@@ -163,29 +144,3 @@ def loss_of(model, loss=None, *, training=False):
         return value
 
     return masked_loss
-
-
-def _check_can_score(model, loss):
-    if keras.backend.backend() != "tensorflow":
-        raise ValueError(
-            "Scoring needs Keras' TensorFlow backend; a network pruned and "
-            "saved there trains on any. "
-            f"Received: backend={keras.backend.backend()}"
-        )
-    if loss is None and not model.compiled:
-        raise ValueError(
-            "`model` must be compiled with a loss, or `loss` be given. "
-            "Received: a model that is not compiled and loss=None"
-        )
-    if type(model).call is keras.Model.call:
-        raise ValueError(
-            "`model` must have a `call`, from whose outputs the loss is taken: "
-            "score a model of those layers, with `loss`. "
-            f"Received: model={model.name!r} of {type(model).__name__}"
-        )
-    if tf.distribute.in_cross_replica_context():
-        raise ValueError(
-            "Scoring must be outside of `strategy.scope()`; from there masks "
-            "reach every replica. Received: the scope of a "
-            f"{type(tf.distribute.get_strategy()).__name__}"
-        )

@@ -1,4 +1,5 @@
 import gc
+import itertools
 import weakref
 
 import keras
@@ -243,36 +244,6 @@ def test_a_changed_layer_counts_once_the_model_is_compiled(
     assert not np.allclose(flat(after), flat(before), atol=1e-4)
 
 
-@pytest.mark.parametrize("options", [{}, {"micro_batch_size": 2}])
-def test_a_batch_without_examples_is_refused(options, small_model, small_batch):
-    x, y = small_batch
-    batches = [(x, y), (x[:0], y[:0])]
-    with pytest.raises(ValueError, match="at least one example. Received: 0"):
-        snip_tf.sensitivity(small_model, batches, **options)
-
-
-def test_warm_up_averages_over_the_calls_of_a_shared_layer():
-    """A network that is symmetric in its inputs, but for its two kernels."""
-    one, two = keras.Input((4,)), keras.Input((4,))
-    norm = keras.layers.BatchNormalization()
-    first, second = (
-        layers.Dense(3, use_bias=False, name=name) for name in ("a", "b")
-    )
-    model = keras.Model([one, two], first(norm(one)) + second(norm(two)))
-    model.compile(loss="mse")
-    generator = np.random.default_rng(0)
-    x = generator.normal(size=(16, 4)).astype(np.float32)
-    z = (3 * generator.normal(size=(16, 4)) + 5).astype(np.float32)
-    y = np.ones((16, 3), np.float32)
-    scores = snip_tf.sensitivity(model, [x, z], y, warm_up=True)
-    weights = [layer._kernel.numpy() for layer in (first, second)]
-    for layer, weight in zip((first, second), weights[::-1], strict=True):
-        layer._kernel.assign(weight)
-    mirrored = snip_tf.sensitivity(model, [z, x], y, warm_up=True)
-    np.testing.assert_allclose(scores[0], mirrored[1], rtol=1e-4)
-    np.testing.assert_allclose(scores[1], mirrored[0], rtol=1e-4)
-
-
 def test_a_model_without_a_loss_is_refused(small_batch):
     model = keras.Sequential([keras.Input((4,)), layers.Dense(3)])
     with pytest.raises(ValueError, match="must be compiled with a loss, or"):
@@ -319,14 +290,6 @@ def test_no_batches_are_refused(small_model):
         snip_tf.sensitivity(small_model, [])
 
 
-def test_micro_batches_give_the_scores_of_the_whole(small_model, small_batch):
-    x, y = small_batch
-    whole = flat(snip_tf.sensitivity(small_model, x, y))
-    for size in (1, 3, 8, 100):
-        cut = snip_tf.sensitivity(small_model, x, y, micro_batch_size=size)
-        np.testing.assert_allclose(flat(cut), whole, rtol=1e-4, atol=1e-7)
-
-
 def test_the_moving_average_follows_its_formula(small_model, small_batch):
     """From the signed gradients of each batch, taken with a tape."""
     x, y = small_batch
@@ -344,16 +307,6 @@ def test_the_moving_average_follows_its_formula(small_model, small_batch):
     expected = np.abs(average) / np.abs(average).sum()
     scores = snip_tf.sensitivity(small_model, batches, ema_decay=0.8)
     np.testing.assert_allclose(flat(scores), expected, rtol=1e-4, atol=1e-7)
-
-
-@pytest.mark.parametrize(
-    ("option", "value"), [("ema_decay", 1.0), ("micro_batch_size", 0)]
-)
-def test_options_out_of_range_are_refused(
-    option, value, small_model, small_batch
-):
-    with pytest.raises(ValueError, match=f"Received: {option}={value}"):
-        snip_tf.sensitivity(small_model, *small_batch, **{option: value})
 
 
 def test_inputs_without_targets_are_refused(small_model, small_batch):
@@ -390,13 +343,6 @@ def test_several_outputs_score_on_the_sum_of_their_losses(two_headed):
 
     expected = weight_times_gradient(model, sum_of_losses)
     np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-7)
-
-
-def test_several_outputs_are_cut_like_one(two_headed):
-    model, x, y = two_headed
-    whole = flat(snip_tf.sensitivity(model, x, y))
-    cut = flat(snip_tf.sensitivity(model, x, y, micro_batch_size=3))
-    np.testing.assert_allclose(cut, whole, rtol=1e-4, atol=1e-7)
 
 
 def test_scoring_leaves_the_metrics_of_each_output(two_headed):
@@ -443,93 +389,6 @@ def test_sample_weights_count(small_model, small_batch):
     np.testing.assert_allclose(
         flat(weighted), flat(without), rtol=1e-4, atol=1e-7
     )
-
-
-def padded_network():
-    return keras.Sequential(
-        [
-            keras.Input((5,), dtype="int32"),
-            layers.Embedding(9, 4, mask_zero=True),
-            layers.Dense(3),
-        ]
-    )
-
-
-@pytest.mark.parametrize(
-    ("loss", "network", "told"),
-    [
-        (keras.losses.MeanSquaredError(reduction="sum"), None, "'sum'"),
-        (
-            {"size": keras.losses.MeanSquaredError(reduction="sum")},
-            None,
-            "'sum'",
-        ),
-        (
-            keras.losses.SparseCategoricalCrossentropy(ignore_class=-1),
-            None,
-            "ignore_class=-1",
-        ),
-        ("mse", padded_network, "outputs with a padding mask"),
-        (keras.losses.Dice(), None, "the loss Dice"),
-        ("dice", None, "the loss dice"),
-        (keras.losses.Tversky(), None, "the loss Tversky"),
-        (keras.losses.Circle(), None, "the loss Circle"),
-    ],
-)
-@pytest.mark.parametrize("compiled", [True, False])
-def test_pieces_that_do_not_add_up_are_refused(
-    compiled, loss, network, told, small_model, small_batch
-):
-    model = small_model if network is None else network()
-    if compiled:
-        model.compile("sgd", loss)
-        loss = None
-    with pytest.raises(ValueError, match=f"mean over the examples.*{told}"):
-        snip_tf.sensitivity(model, *small_batch, loss=loss, micro_batch_size=4)
-
-
-class Subclassed(keras.Model):
-    """A model without symbolic outputs, whose real ones have a mask."""
-
-    def __init__(self):
-        super().__init__()
-        self.inner = padded_network()
-
-    def call(self, x):
-        return self.inner(x)
-
-
-def behind_a_nested_model():
-    """Keras' symbolic outputs have no mask here, the real ones have."""
-    inputs = keras.Input((5,), dtype="int32")
-    x = layers.Embedding(9, 4, mask_zero=True)(inputs)
-    inner = keras.Input((None, 4))
-    inner = keras.Model(inner, layers.Dense(3)(inner))
-    return keras.Model(inputs, inner(x))
-
-
-@pytest.mark.filterwarnings("ignore:Layer .* was passed an input with a mask")
-@pytest.mark.parametrize("network", [Subclassed, behind_a_nested_model])
-def test_padding_is_seen_where_the_graph_does_not_tell(network):
-    model = network()
-    x = np.random.default_rng(0).integers(0, 3, (8, 5))
-    model(x)
-    y = np.ones((8, 5, 3))
-    snip_tf.sensitivity(model, x, y, loss="mse")
-    with pytest.raises(ValueError, match="outputs with a padding mask"):
-        snip_tf.sensitivity(model, x, y, loss="mse", micro_batch_size=4)
-
-
-def test_a_padding_mask_that_ends_inside_does_not_hinder_pieces():
-    model = padded_network()
-    model.add(layers.LSTM(3))
-    model.compile("sgd", "mse")
-    x = np.random.default_rng(0).integers(0, 3, (8, 5))
-    whole = flat(snip_tf.sensitivity(model, x, np.ones((8, 3))))
-    cut = flat(
-        snip_tf.sensitivity(model, x, np.ones((8, 3)), micro_batch_size=3)
-    )
-    np.testing.assert_allclose(cut, whole, rtol=1e-4, atol=1e-8)
 
 
 def test_another_last_layer_is_noticed(small_model, small_batch):
@@ -619,12 +478,6 @@ def test_targets_that_are_not_finite_are_refused(small_model, small_batch):
         snip_tf.sensitivity(small_model, x, y)
 
 
-def test_endless_batches_are_refused(small_model, small_batch):
-    endless = tf.data.Dataset.from_tensors(small_batch).repeat()
-    with pytest.raises(ValueError, match="`x` must end.*endless tf.data"):
-        snip_tf.sensitivity(small_model, endless)
-
-
 def test_an_ignored_class_is_no_wrong_label(small_model, small_batch):
     x, y = small_batch
     y[0] = -1
@@ -639,79 +492,6 @@ def test_other_backends_are_refused(small_model, small_batch, monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     with pytest.raises(ValueError, match="TensorFlow backend.*backend=jax"):
         snip_tf.sensitivity(small_model, *small_batch)
-
-
-def test_warm_up_scores_with_the_statistics_of_the_batch():
-    model = keras.Sequential(
-        [
-            keras.Input((4,)),
-            snip_tf.layers.Dense(5, name="hidden"),
-            keras.layers.BatchNormalization(name="norm"),
-            keras.layers.ReLU(),
-            keras.layers.Dropout(0.5),
-            snip_tf.layers.Dense(3),
-        ]
-    )
-    generator = np.random.default_rng(0)
-    x = generator.normal(3, 2, (64, 4)).astype(np.float32)
-    y = generator.integers(0, 3, 64)
-    before = model.get_weights()
-    warm = snip_tf.sensitivity(model, x, y, loss=CROSS_ENTROPY, warm_up=True)
-    for value, unchanged in zip(model.get_weights(), before, strict=True):
-        np.testing.assert_array_equal(value, unchanged)
-    assert model.get_layer("norm").momentum == 0.99
-    # The same by hand: numpy's mean and variance, then the plain scores.
-    hidden = x @ np.array(model.get_layer("hidden").kernel)
-    model.get_layer("norm").moving_mean.assign(hidden.mean(0))
-    model.get_layer("norm").moving_variance.assign(hidden.var(0))
-    by_hand = snip_tf.sensitivity(model, x, y, loss=CROSS_ENTROPY)
-    for score, expected in zip(warm, by_hand, strict=True):
-        np.testing.assert_allclose(score, expected, rtol=1e-4, atol=1e-7)
-
-
-def test_warm_up_in_training_mode_is_refused(small_model, small_batch):
-    with pytest.raises(ValueError, match="`warm_up` is for scoring in infer"):
-        snip_tf.sensitivity(
-            small_model, *small_batch, warm_up=True, training=True
-        )
-
-
-def test_warm_up_leaves_dropout_off():
-    model = keras.Sequential(
-        [
-            keras.Input((6,)),
-            keras.layers.Dropout(0.5),
-            keras.layers.BatchNormalization(epsilon=0.0, scale=False),
-            layers.Dense(3),
-        ]
-    )
-    model.compile("sgd", "mse")
-    generator = np.random.default_rng(0)
-    x, y = generator.normal(2, 3, (64, 6)), generator.normal(size=(64, 3))
-    warm = flat(snip_tf.sensitivity(model, x, y, warm_up=True))
-    standard = (x - x.mean(axis=0)) / x.std(axis=0)
-    dense = model.layers[-1]
-    weights, bias = dense.kernel.numpy(), dense.bias.numpy()
-    # The gradient of the mean squared error of x W + b, times W.
-    slope = standard.T @ (standard @ weights + bias - y) * weights
-    by_hand = np.abs(slope).ravel() / np.abs(slope).sum()
-    np.testing.assert_allclose(warm, by_hand, rtol=1e-3, atol=1e-6)
-
-
-@pytest.mark.parametrize("mode", ["training", "warm_up"])
-def test_scoring_leaves_weights_that_a_layer_assigns(mode):
-    model = keras.Sequential(
-        [
-            keras.Input((6,)),
-            keras.layers.SpectralNormalization(keras.layers.Dense(5)),
-            layers.Dense(3),
-        ]
-    )
-    model.compile("sgd", "mse")
-    before = model.get_weights()
-    snip_tf.sensitivity(model, np.ones((4, 6)), np.ones((4, 3)), **{mode: True})
-    for weight, old in zip(model.get_weights(), before, strict=True):
-        np.testing.assert_array_equal(weight, old)
 
 
 def test_one_output_may_have_a_name(small_model, small_batch):
@@ -791,3 +571,152 @@ def test_a_loss_of_the_models_own_is_used(small_batch):
     )
     found = flat(snip_tf.sensitivity(model, x, np.ones((8, 3))))
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-8)
+
+
+def test_a_batch_without_examples_is_refused(small_model, small_batch):
+    x, y = small_batch
+    with pytest.raises(ValueError, match="at least one example. Received: 0"):
+        snip_tf.sensitivity(small_model, [(x, y), (x[:0], y[:0])])
+
+
+def test_a_decay_out_of_range_is_refused(small_model, small_batch):
+    for decay in (1.0, -0.1):
+        with pytest.raises(ValueError, match=f"Received: ema_decay={decay}"):
+            snip_tf.sensitivity(small_model, *small_batch, ema_decay=decay)
+
+
+def test_a_decay_of_zero_is_the_last_batch(small_model, small_batch):
+    x, y = small_batch
+    last = flat(snip_tf.sensitivity(small_model, x[4:], y[4:]))
+    batches = [(x[:4], y[:4]), (x[4:], y[4:])]
+    scores = flat(snip_tf.sensitivity(small_model, batches, ema_decay=0))
+    np.testing.assert_allclose(scores, last, rtol=1e-6, atol=1e-9)
+
+
+def _forever(batch):
+    while True:
+        yield batch
+
+
+@pytest.mark.parametrize(
+    "endless",
+    [
+        lambda batch: tf.data.Dataset.from_tensors(batch).repeat(),
+        _forever,
+        lambda batch: itertools.repeat(batch),
+        lambda batch: tf.data.Dataset.from_generator(
+            lambda: _forever(batch),
+            output_signature=(tf.TensorSpec((8, 4)), tf.TensorSpec((8,))),
+        ),
+    ],
+    ids=["data set", "generator", "iterator", "data set of a generator"],
+)
+def test_batches_that_might_never_end_are_refused(
+    endless, small_model, small_batch
+):
+    with pytest.raises(ValueError, match="`x` must have a length") as error:
+        snip_tf.sensitivity(small_model, endless(small_batch))
+    assert "list(itertools.islice(x, 10))" in str(error.value)
+
+
+def test_a_sequence_of_keras_is_cut_by_its_length(small_model, small_batch):
+    class Batches(keras.utils.PyDataset):
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            return small_batch  # whatever the index
+
+    scores = flat(snip_tf.sensitivity(small_model, Batches()))
+    once = flat(snip_tf.sensitivity(small_model, *small_batch))
+    np.testing.assert_allclose(scores, once, rtol=1e-6)
+
+
+def test_a_batch_without_targets_is_refused(small_model, small_batch):
+    with pytest.raises(ValueError, match="`y` of a batch must be given"):
+        snip_tf.sensitivity(small_model, [(small_batch[0], None)])
+
+
+def test_a_model_without_a_call_is_refused(small_model, small_batch):
+    class Parts(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.net = small_model
+
+    parts = Parts()
+    parts.compile("adam", CROSS_ENTROPY)
+    with pytest.raises(ValueError, match="`model` must have a `call`"):
+        snip_tf.sensitivity(parts, *small_batch)
+
+
+@keras.saving.register_keras_serializable("test")
+class Restless(keras.layers.Layer):
+    """A layer that changes all that a layer can hold."""
+
+    def __init__(self):
+        super().__init__()
+        self.count, self.seen = 0, []
+        self.tensorflow = tf.Variable(0.0)
+        self.generator = tf.random.Generator.from_seed(1)
+        self.metric = keras.metrics.Mean()
+        self.seeds = keras.random.SeedGenerator(1)
+
+    def build(self, shape):
+        self.total = self.add_weight(shape=(), initializer="zeros")
+        self.average = self.add_weight(
+            shape=(), initializer="zeros", trainable=False
+        )
+
+    def call(self, x):
+        self.count += 1
+        self.seen.append(1)
+        self.tensorflow.assign_add(1.0)
+        self.metric.update_state(x)
+        self.average.assign_add(1.0)
+        self.total.assign_add(1.0)
+        noise = keras.random.normal((4,), seed=self.seeds)
+        return x + 1e-9 * (noise + self.generator.normal((4,)))
+
+    def compute_output_shape(self, shape):
+        return shape
+
+    def held(self):
+        variables = [*self.weights, *self.metric.variables, self.seeds.state]
+        return [
+            self.count,
+            len(self.seen),
+            self.tensorflow.numpy(),
+            self.generator.state.numpy().tolist(),
+            [keras.ops.convert_to_numpy(v).tolist() for v in variables],
+        ]
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_scoring_leaves_all_that_a_layer_holds(training, small_batch):
+    restless = Restless()
+    model = keras.Sequential([keras.Input((4,)), restless, layers.Dense(3)])
+    model.compile("sgd", CROSS_ENTROPY)
+    model(small_batch[0])
+    before = restless.held()
+    options = {"training": training}
+    snip_tf.sensitivity(model, *small_batch, **options)
+    assert restless.held() == before
+    snip_tf.prune(model, *small_batch, sparsity=0.5, **options)
+    assert restless.held() == before
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_scoring_leaves_weights_that_a_layer_assigns(training):
+    model = keras.Sequential(
+        [
+            keras.Input((6,)),
+            keras.layers.SpectralNormalization(keras.layers.Dense(5)),
+            layers.Dense(3),
+        ]
+    )
+    model.compile("sgd", "mse")
+    before = model.get_weights()
+    x, y = np.ones((4, 6)), np.ones((4, 3))
+    snip_tf.sensitivity(model, x, y, training=training)
+    for weight, old in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(weight, old)

@@ -4,6 +4,8 @@ Batches are a pure function of the seed and the step. So these are the variables
 of the model and its optimizer, the step, and what was seen until then.
 """
 
+import contextlib
+import csv
 import dataclasses
 import json
 import time
@@ -14,7 +16,7 @@ import numpy as np
 
 from snip_tf import _atomic
 
-FILE = "checkpoint.npz"
+FILE, HISTORY = "checkpoint.npz", "history.csv"
 SECONDS = 300  # at least, between two checkpoints
 
 
@@ -36,19 +38,20 @@ class Progress:
 
 
 class Checkpoints(keras.callbacks.Callback):
-    """Follows a run period by period, and now and then saves its state.
+    """Writes what each period brought, and now and then saves the state.
 
     That is after the first validation more than SECONDS later.
 
     Args:
-        path: The file to save to.
+        directory: Where HISTORY and FILE go.
         progress: The `Progress` so far. It is brought up to date.
         settings: The `Settings` of the run.
     """
 
-    def __init__(self, path, progress, settings):
+    def __init__(self, directory, progress, settings):
         super().__init__()
-        self._path, self._progress, self._settings = path, progress, settings
+        self._directory, self._settings = directory, settings
+        self._progress = progress
         self._since = self._saved = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
@@ -61,12 +64,23 @@ class Checkpoints(keras.callbacks.Callback):
             progress.best = self.model.get_weights()
         for name, value in logs.items():
             progress.history.setdefault(name, []).append(float(value))
+        self._write_history()
         # Stopped by itself, it has diverged.
         due = now - self._saved >= SECONDS and not self.model.stop_training
         if due and progress.step < self._settings.recipe.steps:
-            save(self._path, self.model, progress)
+            save(self._directory / FILE, self.model, progress)
             self._saved = time.perf_counter()
         self._since = time.perf_counter()
+
+    def _write_history(self):
+        """Writes all periods: those after a checkpoint may come again."""
+        names, values = zip(*self._progress.history.items(), strict=True)
+        rows = [
+            ((number + 1) * self._settings.validate_every, *row)
+            for number, row in enumerate(zip(*values, strict=True))
+        ]
+        with open(self._directory / HISTORY, "w", newline="") as file:
+            csv.writer(file).writerows([("step", *names), *rows])
 
 
 def save(path, model, progress):
@@ -77,18 +91,16 @@ def save(path, model, progress):
         model: The compiled model.
         progress: Its `Progress`.
     """
-    state = dataclasses.asdict(progress)
     arrays = {
-        "variable": map(keras.ops.convert_to_numpy, _variables(model)),
-        "best": state.pop("best"),
+        f"variable_{index}": keras.ops.convert_to_numpy(variable)
+        for index, variable in enumerate(_variables(model))
     }
-    named = {
-        f"{name}_{index}": array
-        for name, values in arrays.items()
-        for index, array in enumerate(values)
+    arrays |= {f"best_{i}": weight for i, weight in enumerate(progress.best)}
+    state = {
+        name: getattr(progress, name) for name in ("step", "seconds", "history")
     }
     with _atomic.replaced(path) as new:
-        np.savez(new, progress=json.dumps(state), **named)
+        np.savez(new, progress=json.dumps(state), **arrays)
 
 
 def restore(path, model):
@@ -107,27 +119,34 @@ def restore(path, model):
     if not path.exists():
         return Progress()
     model.optimizer.build(model.trainable_variables)
-    try:
-        with np.load(path) as saved:
-            for index, variable in enumerate(_variables(model)):
-                variable.assign(saved[f"variable_{index}"])
-            count = sum(name.startswith("best_") for name in saved.files)
-            best = [saved[f"best_{index}"] for index in range(count)]
-            return Progress(**json.loads(str(saved["progress"])), best=best)
-    except (zipfile.BadZipFile, EOFError, KeyError) as error:
-        raise ValueError(
-            "The checkpoint must be whole; without it the run begins anew. "
-            f"Received: {path} ({type(error).__name__}: {error})"
-        ) from error
+    with _read(path) as saved:
+        for index, variable in enumerate(_variables(model)):
+            variable.assign(saved[f"variable_{index}"])
+        count = sum(name.startswith("best_") for name in saved.files)
+        best = [saved[f"best_{index}"] for index in range(count)]
+        return Progress(**json.loads(str(saved["progress"])), best=best)
 
 
 def steps_done(path):
     """Returns the steps that a checkpoint has behind it, 0 without one."""
     try:
-        with np.load(path) as saved:
+        with _read(path) as saved:
             return json.loads(str(saved["progress"]))["step"]
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError, KeyError):
+    except (OSError, ValueError):
         return 0
+
+
+@contextlib.contextmanager
+def _read(path):
+    """Opens a checkpoint; refuses one that is damaged."""
+    try:
+        with open(path, "rb") as file, np.load(file) as saved:
+            yield saved
+    except (zipfile.BadZipFile, EOFError, KeyError, ValueError) as error:
+        raise ValueError(
+            "The checkpoint must be whole; without it the run begins anew. "
+            f"Received: {path} ({type(error).__name__}: {error})"
+        ) from error
 
 
 def _variables(model):

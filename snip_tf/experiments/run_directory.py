@@ -2,10 +2,10 @@
 
 config.json      what tells the run from others, written when it starts
 checkpoint.npz   the state of a run that is not done
+history.csv      losses and accuracies at each validation
 model.keras      the network, written when it is done
 result.json      settings, versions, errors, seconds; written last, so that a
                  directory that has it holds a finished run
-logs/            TensorBoard
 """
 
 import contextlib
@@ -29,7 +29,8 @@ CONFIG, MODEL, RESULT = "config.json", "model.keras", "result.json"
 _MARK, _FORMAT = "snip_tf_run", 1
 # What a run writes, and what stays of a file if it is killed meanwhile.
 _OWN = re.compile(
-    r"logs|\.?(config\.json|checkpoint\.npz|model\.keras|result\.json)(-.*)?"
+    r"history\.csv|logs"  # logs of TensorBoard, earlier
+    r"|\.?(config\.json|checkpoint\.npz|model\.keras|result\.json)(-.*)?"
 )
 
 
@@ -99,15 +100,13 @@ def opened(path, settings, identity, *, overwrite=False):
     """
     path = pathlib.Path(path)
     with locked(path):
-        if not check(path, identity, overwrite=overwrite):
-            # The result first: without it no directory is taken as finished.
-            # The settings never: without them it is none of a run.
-            names = {RESULT: None} | dict.fromkeys(os.listdir(path))
-            for name in names:
-                if (path / name).is_dir():
-                    shutil.rmtree(path / name)
-                elif name != CONFIG:
-                    (path / name).unlink(missing_ok=True)
+        goes_on = check(path, identity, overwrite=overwrite)
+        # The result first: without it no directory is taken as finished. The
+        # settings never: without them it is none of a run.
+        for name in sorted(os.listdir(path), key=lambda name: name != RESULT):
+            if name != CONFIG and (name.startswith(".") or not goes_on):
+                _remove(path / name)
+        if not goes_on:
             config = {_MARK: _FORMAT, **settings, **identity}
             write_json(path / CONFIG, config)
         yield path
@@ -138,6 +137,13 @@ def locked(path):
         yield
     finally:
         os.close(descriptor)
+
+
+def _remove(path):
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def read_config(path):

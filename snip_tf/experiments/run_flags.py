@@ -5,7 +5,10 @@ it would ignore is an unknown flag. All are the script's own in its --help.
 """
 
 import dataclasses
+import inspect
 import pathlib
+import re
+import typing
 
 from absl import app, flags
 
@@ -15,6 +18,27 @@ from snip_tf.experiments import program, run_directory, runs
 
 FLAGS = flags.FLAGS
 flags.disclaim_key_flags()
+
+_DEFINE = {
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+    bool: flags.DEFINE_bool,
+    str: flags.DEFINE_string,
+}
+_CHOICES = {
+    "model": models.NAMES,
+    "criterion": scores.SCORES,
+    "optimizer": training.OPTIMIZERS,
+}
+_LEAST = {
+    "batch_size": 1,
+    "l2": 0.0,
+    "learning_rate": 0.0,
+    "score_batch_size": 1,
+    "seed": 0,
+    "steps": 1,
+    "validate_every": 1,
+}
 
 # What is there for the scores alone, and for a network that is built.
 _SCORING = ("score_batch_size", "criterion", "reinit", "train_initializer")
@@ -42,6 +66,15 @@ def define_overwrite(text):
     flags.DEFINE_bool("overwrite", False, text)
 
 
+def define_list(name, default, known, text):
+    """Defines a flag of names, separated by commas, that must be known."""
+    names = ", ".join(known)
+    flags.DEFINE_list(name, default, f"{text} Of {names}.")
+    flags.register_validator(
+        name, lambda given: set(given) <= set(known), f"must be of {names}"
+    )
+
+
 def define_run():
     """Defines the flags of building and pruning: read them by `settings`."""
     define_data()
@@ -50,82 +83,46 @@ def define_run():
         "Replace a finished run in the run directory, or another one that was "
         "stopped. The same goes on."
     )
-    flags.DEFINE_enum("model", None, models.NAMES, "The network.")
-    flags.DEFINE_float(
-        "sparsity", 0.0, "The fraction of weights to remove, in [0, 1)."
-    )
-    flags.DEFINE_integer(
-        "seed",
-        0,
-        "Fixes the validation split, the draw, the scoring batch and the "
-        "order.",
-        lower_bound=0,
-    )
-    flags.DEFINE_integer(
-        "score_batch_size",
-        None,
-        "Training images to score on; by default one training batch.",
-        lower_bound=1,
-    )
-    flags.DEFINE_bool(
-        "reinit", False, "Draw the kept weights anew after scoring."
-    )
-    flags.DEFINE_enum(
-        "criterion",
-        "snip",
-        scores.SCORES,
-        "What weights are scored by; all but snip are controls.",
-    )
-    flags.DEFINE_string(
-        "kernel_initializer",
-        "lecun",
-        "Initialiser of the kernels: rn, tn, vs_x, vs_h (Table 3), lecun, or "
-        "any of Keras by its name.",
-    )
-    flags.DEFINE_string(
-        "train_initializer",
-        None,
-        "Initialiser from which the kept kernels are drawn anew after scoring.",
-    )
-    flags.DEFINE_string(
-        "bias_initializer", "zeros", "Keras initialiser of the biases."
-    )
+    names = {"model", "sparsity", "seed", *_BUILDING} - {"score_batch_size"}
+    _define(runs.Settings, names)
+    _define(runs.Settings, {"score_batch_size"}, "by default one batch")
 
 
 def define_recipe():
     """Defines the flags of training; `settings` reads them where they are."""
-    flags.DEFINE_integer(
-        "steps",
-        None,
-        "Iterations. Unless --drops is given they move in proportion. This "
-        "and what follows is by default that of the data set's recipe.",
-        lower_bound=1,
+    names = {field.name for field in dataclasses.fields(training.Recipe)}
+    _define(training.Recipe, names, "by default that of the data set")
+    _define(runs.Settings, {"validate_every"}, "by default 1000, or all")
+
+
+def _define(cls, names, default=None):
+    """Defines flags for fields of a dataclass, in the words of its docstring.
+
+    Args:
+        cls: The dataclass.
+        names: The names of the fields.
+        default: What the default is in words; it is then None.
+    """
+    texts = re.findall(
+        r"^    (\w+): (.*(?:\n {8}.*)*)", inspect.getdoc(cls) or "", re.M
     )
-    flags.DEFINE_integer(
-        "batch_size", None, "Examples an iteration.", lower_bound=1
-    )
-    flags.DEFINE_float(
-        "learning_rate", None, "Initial learning rate.", lower_bound=0.0
-    )
-    flags.DEFINE_list(
-        "drops", None, "Steps at which the learning rate drops, ascending."
-    )
-    flags.DEFINE_float("decay", None, "Factor of the learning rate at a drop.")
-    flags.DEFINE_enum("optimizer", None, training.OPTIMIZERS, "The optimiser.")
-    flags.DEFINE_float("momentum", None, "Momentum of SGD.")
-    flags.DEFINE_float(
-        "l2",
-        None,
-        "Factor of the sum of squared weights in the loss.",
-        lower_bound=0.0,
-    )
-    flags.DEFINE_integer(
-        "validate_every",
-        None,
-        "Steps between two validations; must divide --steps. By default 1000, "
-        "or all if that does not divide them.",
-        lower_bound=1,
-    )
+    texts = {name: " ".join(text.split()) for name, text in texts}
+    for field in dataclasses.fields(cls):
+        name, value = field.name, None if default else field.default
+        if name not in names:
+            continue
+        if value is dataclasses.MISSING:
+            value = None
+        text = texts.get(name, "") + (f" ({default})" if default else "")
+        kind = (typing.get_args(field.type) or [field.type])[0]
+        if name in _CHOICES:
+            flags.DEFINE_enum(name, value, _CHOICES[name], text)
+        elif name == "drops":
+            flags.DEFINE_list(name, value, text)
+        elif name in _LEAST:
+            _DEFINE[kind](name, value, text, lower_bound=_LEAST[name])
+        else:
+            _DEFINE[kind](name, value, text)
 
 
 def settings(model=None):

@@ -4,7 +4,6 @@ The scripts only read flags and call what is here.
 """
 
 import dataclasses
-import importlib.util
 import pathlib
 import sys
 import time
@@ -16,23 +15,8 @@ from snip_tf import data as data_module
 from snip_tf import models, training
 from snip_tf.experiments import checkpoints, run_directory
 from snip_tf.experiments.provenance import identity, surroundings
-from snip_tf.experiments.settings import SPARSITIES, Settings
-
-__all__ = [
-    "SPARSITIES",
-    "Settings",
-    "build",
-    "build_and_prune",
-    "check_fits",
-    "identity",
-    "kept",
-    "load_data",
-    "load_model",
-    "run",
-    "scoring_batch",
-    "steps_done",
-    "surroundings",
-]
+from snip_tf.experiments.settings import SPARSITIES as SPARSITIES
+from snip_tf.experiments.settings import Settings as Settings
 
 _LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
@@ -213,8 +197,7 @@ def _train(settings, model, data, directory, callbacks):
             )
         ],
     )
-    file = directory / checkpoints.FILE
-    progress = checkpoints.restore(file, model)
+    progress = checkpoints.restore(directory / checkpoints.FILE, model)
     start = progress.step
     if start:
         print(f"Going on after {start:,} steps", flush=True)
@@ -227,15 +210,15 @@ def _train(settings, model, data, directory, callbacks):
         start=start,
         callbacks=[
             keras.callbacks.TerminateOnNaN(),
-            checkpoints.Checkpoints(file, progress, settings),
-            *_logs(directory),
+            checkpoints.Checkpoints(directory, progress, settings),
             *callbacks,
         ],
         # A bar where somebody looks on, one line a period elsewhere.
         verbose=1 if sys.stdout.isatty() else 2,
     )
     if model.stop_training:
-        file.unlink(missing_ok=True)  # it would only diverge again
+        # It would only diverge again.
+        (directory / checkpoints.FILE).unlink(missing_ok=True)
         raise ValueError(
             "The loss must be finite: the training diverged before step "
             f"{progress.step:,}"
@@ -255,15 +238,6 @@ def _training_batches(settings, data, start):
         stop=settings.recipe.steps,
         augment=settings.dataset.startswith("cifar"),
     )
-
-
-def _logs(directory):
-    """Returns the callbacks that write TensorBoard's logs into a directory."""
-    if importlib.util.find_spec("tensorboard"):
-        path = directory / "logs"
-        return [keras.callbacks.TensorBoard(path, write_graph=False)]
-    print("No TensorBoard logs: pip install 'snip_tf[demo]' for them")
-    return []
 
 
 def _evaluate(settings, model, data, file, progress):

@@ -34,13 +34,16 @@ class Settings:
         sparsity: The fraction of weights removed before training, in [0, 1).
         seed: Fixes split, draw, scoring batch and order of the examples.
         score_batch_size: How many training images the scores are taken on.
-        criterion: A name of `snip_tf.scores.SCORES`.
+        criterion: A name of `snip_tf.scores.SCORES`: what weights are scored
+            by. All but snip are controls.
         reinit: Whether the kept weights are drawn anew after scoring.
-        kernel_initializer: Name of the initialiser of the kernels.
+        kernel_initializer: The initialiser of the kernels: rn, tn, vs_x, vs_h
+            (Table 3), lecun, or any of Keras by its name.
         train_initializer: Name of the initialiser that the kept weights are
             drawn from after scoring; None for no second draw.
         bias_initializer: Name of the Keras initialiser of the biases.
-        validate_every: Steps between two validations.
+        validate_every: Steps between two validations; divides those of the
+            recipe.
         data_dir: A TFDS data directory; None for the default.
         pruned_model: The file of the network, if it was not built here. What
             only building needs is then None.

@@ -7,34 +7,21 @@ The masks are the indicator variables c of Lee et al. 2019, eq. 3.
 """
 
 import functools
-import math
 
 import keras
 from keras import ops
 
 from snip_tf import _keras
 
-# Weights that scale or shift, whatever their rank.
-_OF_NORMALISATION = (
-    *("beta", "gamma", "mean", "variance", "moving_mean", "moving_variance"),
-    "bias",
-)
 # All masked layer classes, in the order in which they are defined.
 MASKED_CLASSES = []
 
 
-def stored(name):
-    """Returns the attribute in which a masked layer stores a weight.
-
-    A stock layer stores it there too, behind a property, or in the plain
-    attribute `name`.
-    """
-    return f"_{name}"
-
-
-def mask_of(name):
-    """Returns the attribute, and the variable's name, of a weight's mask."""
-    return f"{name}_mask"
+# The attribute in which a masked layer stores the weight `name`: a stock layer
+# stores it there too, behind a property, or in the plain attribute `name`.
+stored = "_{}".format
+# The attribute, and the variable's name, of its mask.
+mask_of = "{}_mask".format
 
 
 class MaskedLayer:
@@ -49,7 +36,7 @@ class MaskedLayer:
     # Names of the weights with a mask, the bias aside.
     weight_names = ()
     # The axes of a kernel that count its input and its output units; of a
-    # depthwise kernel each (channel, multiple) is an output. None if unknown.
+    # depthwise kernel each (channel, multiple) is an output.
     input_axes, output_axes = (-2,), (-1,)
 
     def __init__(self, *args, mask_bias=False, **kwargs):
@@ -105,11 +92,8 @@ class MaskedLayer:
         ]
 
     def unit_axes(self, weight):
-        """Returns (input axes, output axes) of a masked weight, or None.
-
-        None for a bias, and where an equation says what the axes mean.
-        """
-        if weight.name == "bias" or self.input_axes is None:
+        """Returns (input axes, output axes) of a kernel, None for a bias."""
+        if weight.name == "bias":
             return None
         if weight.name == "depthwise_kernel":
             return (-2,), (-2, -1)
@@ -150,11 +134,10 @@ def register(layer_class):
 
 
 def masks(*weight_names):
-    """Decorates a masked layer class: which weights, bias aside, have a mask.
+    """Decorates a masked layer class: which weights, bias aside, have masks.
 
     This is all that a new layer needs:
 
-        @register
         @masks("kernel")
         class Dense(MaskedLayer, keras.layers.Dense):
             pass
@@ -162,10 +145,18 @@ def masks(*weight_names):
 
     def decorate(layer_class):
         layer_class.weight_names = weight_names
-        layer_class.build = _build_with_masks(stock_class_of(layer_class))
+        stock_class = stock_class_of(layer_class)
+
+        # Keras reads the signature of `build` to know which shapes to pass.
+        @functools.wraps(stock_class.build)
+        def build(layer, *args, **kwargs):
+            stock_class.build(layer, *args, **kwargs)
+            layer.add_masks()
+
+        layer_class.build = build
         for name in (*weight_names, "bias"):
             setattr(layer_class, name, _masked_weight(name))
-        return layer_class
+        return register(layer_class)
 
     return decorate
 
@@ -177,16 +168,6 @@ def _masked_weight(name):
         lambda layer, weight: setattr(layer, stored(name), weight),
         doc=f"The effective `{name}`: weight * mask.",
     )
-
-
-def _build_with_masks(stock_class):
-    # Keras reads the signature of `build` to know which shapes to pass.
-    @functools.wraps(stock_class.build)
-    def build(layer, *args, **kwargs):
-        stock_class.build(layer, *args, **kwargs)
-        layer.add_masks()
-
-    return build
 
 
 def masked_layers(model):
@@ -217,31 +198,3 @@ def masked_weights(model):
         for layer in masked_layers(model)
         for pair in layer.masked_weights()
     ]
-
-
-def weights_left_dense(found):
-    """Yields (layer, number of weights) of layers whose kernels have no mask.
-
-    A kernel is a weight of two or more axes that is not one of normalisation.
-
-    Args:
-        found: The layers, as `all_layers` returns them; a layer counts without
-            what is inside of it.
-    """
-    for layer in found:
-        if isinstance(layer, MaskedLayer):
-            continue
-        inside = {
-            id(weight)
-            for inner in _keras.sublayers(layer)
-            for weight in inner.weights
-        }
-        count = sum(
-            math.prod(weight.shape)
-            for weight in layer.weights
-            if id(weight) not in inside
-            and len(weight.shape) > 1
-            and weight.name not in _OF_NORMALISATION
-        )
-        if count:
-            yield layer, count

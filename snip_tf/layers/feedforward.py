@@ -2,48 +2,49 @@
 
 import keras
 
-from snip_tf.layers.base import MaskedLayer, masks, register
+from snip_tf.layers.base import MaskedLayer, masks
 
 
-@register
 @masks("kernel")
 class Dense(MaskedLayer, keras.layers.Dense):
     """`keras.layers.Dense` with a mask on its kernel."""
 
 
-@register
 @masks("kernel")
 class EinsumDense(MaskedLayer, keras.layers.EinsumDense):
     """`keras.layers.EinsumDense` with a mask on its kernel."""
 
-    input_axes = output_axes = None
+    def unit_axes(self, weight):
+        """Returns (input axes, output axes) of the kernel, by the equation."""
+        if weight.name == "bias":
+            return None
+        inputs, kernel = self.equation.split("->")[0].split(",")
+        axes = [], []
+        for axis, letter in enumerate(kernel.strip()):
+            axes[letter not in inputs].append(axis)
+        return tuple(map(tuple, axes))
 
 
-@register
 @masks("embeddings")
 class Embedding(MaskedLayer, keras.layers.Embedding):
     """`keras.layers.Embedding` with a mask on its embeddings."""
 
 
-@register
 @masks("kernel")
 class Conv1D(MaskedLayer, keras.layers.Conv1D):
     """`keras.layers.Conv1D` with a mask on its kernel."""
 
 
-@register
 @masks("kernel")
 class Conv2D(MaskedLayer, keras.layers.Conv2D):
     """`keras.layers.Conv2D` with a mask on its kernel."""
 
 
-@register
 @masks("kernel")
 class Conv3D(MaskedLayer, keras.layers.Conv3D):
     """`keras.layers.Conv3D` with a mask on its kernel."""
 
 
-@register
 @masks("kernel")
 class Conv1DTranspose(MaskedLayer, keras.layers.Conv1DTranspose):
     """`keras.layers.Conv1DTranspose` with a mask on its kernel."""
@@ -51,7 +52,6 @@ class Conv1DTranspose(MaskedLayer, keras.layers.Conv1DTranspose):
     input_axes, output_axes = (-1,), (-2,)
 
 
-@register
 @masks("kernel")
 class Conv2DTranspose(MaskedLayer, keras.layers.Conv2DTranspose):
     """`keras.layers.Conv2DTranspose` with a mask on its kernel."""
@@ -59,7 +59,6 @@ class Conv2DTranspose(MaskedLayer, keras.layers.Conv2DTranspose):
     input_axes, output_axes = (-1,), (-2,)
 
 
-@register
 @masks("kernel")
 class Conv3DTranspose(MaskedLayer, keras.layers.Conv3DTranspose):
     """`keras.layers.Conv3DTranspose` with a mask on its kernel."""
@@ -67,7 +66,6 @@ class Conv3DTranspose(MaskedLayer, keras.layers.Conv3DTranspose):
     input_axes, output_axes = (-1,), (-2,)
 
 
-@register
 @masks("kernel")
 class DepthwiseConv1D(MaskedLayer, keras.layers.DepthwiseConv1D):
     """`keras.layers.DepthwiseConv1D` with a mask on its kernel."""
@@ -75,7 +73,6 @@ class DepthwiseConv1D(MaskedLayer, keras.layers.DepthwiseConv1D):
     output_axes = (-2, -1)
 
 
-@register
 @masks("kernel")
 class DepthwiseConv2D(MaskedLayer, keras.layers.DepthwiseConv2D):
     """`keras.layers.DepthwiseConv2D` with a mask on its kernel."""
@@ -83,13 +80,11 @@ class DepthwiseConv2D(MaskedLayer, keras.layers.DepthwiseConv2D):
     output_axes = (-2, -1)
 
 
-@register
 @masks("depthwise_kernel", "pointwise_kernel")
 class SeparableConv1D(MaskedLayer, keras.layers.SeparableConv1D):
     """`keras.layers.SeparableConv1D` with a mask on both kernels."""
 
 
-@register
 @masks("depthwise_kernel", "pointwise_kernel")
 class SeparableConv2D(MaskedLayer, keras.layers.SeparableConv2D):
     """`keras.layers.SeparableConv2D` with a mask on both kernels."""

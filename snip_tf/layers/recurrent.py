@@ -6,19 +6,16 @@ from snip_tf import _keras, overriding
 from snip_tf.layers.base import MaskedLayer, masks, register
 
 
-@register
 @masks("kernel", "recurrent_kernel")
 class SimpleRNNCell(MaskedLayer, keras.layers.SimpleRNNCell):
     """`keras.layers.SimpleRNNCell` with a mask on both kernels."""
 
 
-@register
 @masks("kernel", "recurrent_kernel")
 class LSTMCell(MaskedLayer, keras.layers.LSTMCell):
     """`keras.layers.LSTMCell` with a mask on both kernels."""
 
 
-@register
 @masks("kernel", "recurrent_kernel")
 class GRUCell(MaskedLayer, keras.layers.GRUCell):
     """`keras.layers.GRUCell` with a mask on both kernels."""

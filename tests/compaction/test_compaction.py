@@ -11,6 +11,8 @@ from snip_tf import layers
 
 BATCH = 4
 
+WHOLE = "ignore:`compact` leaves:UserWarning"
+
 # Whole layers are dead here on purpose.
 pytestmark = pytest.mark.filterwarnings("ignore:The mask of:UserWarning")
 
@@ -378,6 +380,7 @@ def _check_outputs(build, seed, *, sparsity):
     assert snip_tf.strip(small).count_params() <= plain.count_params() + 8
 
 
+@pytest.mark.filterwarnings(WHOLE)
 @pytest.mark.parametrize("sparsity", [0.5, 0.8, 0.95, 0.999])
 @pytest.mark.parametrize("build", NETWORKS)
 def test_outputs_are_those_of_the_masked_model(build, sparsity):
@@ -386,6 +389,7 @@ def test_outputs_are_those_of_the_masked_model(build, sparsity):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings(WHOLE)
 @pytest.mark.parametrize("build", NETWORKS)
 def test_outputs_are_those_of_the_masked_model_for_hundreds_of_masks(build):
     for seed, sparsity in enumerate(np.linspace(0.5, 0.999, 60), 100):
@@ -525,7 +529,7 @@ def _nested_twice_of_equal_names():
     return keras.Model(x, layers.Dense(2)(part()(part()(x))))
 
 
-@pytest.mark.filterwarnings("ignore:`compact` leaves:UserWarning")
+@pytest.mark.filterwarnings(WHOLE)
 @pytest.mark.parametrize(
     "build",
     [
@@ -558,6 +562,7 @@ def test_outputs_are_right_where_units_are_not_on_their_own(build):
     )
 
 
+@pytest.mark.filterwarnings(WHOLE)
 @pytest.mark.parametrize("kind", ["SimpleRNN", "LSTM", "GRU"])
 def test_a_recurrent_unit_is_zero_only_if_it_is_at_every_call(kind):
     twin = keras.Sequential([keras.Input((4, 5)), getattr(layers, kind)(4)])
@@ -636,7 +641,7 @@ def test_a_nested_model_takes_what_it_would_cast_itself():
     assert small.count_params() < model.count_params()
 
 
-@pytest.mark.filterwarnings("ignore:`compact` leaves:UserWarning")
+@pytest.mark.filterwarnings(WHOLE)
 @pytest.mark.filterwarnings("ignore:Layer .* was passed an input with a mask")
 def test_padding_is_kept_behind_a_nested_model_and_a_cast():
     inputs = keras.Input((6,), dtype="int32")
@@ -708,7 +713,7 @@ def test_a_model_with_a_call_of_its_own_is_refused():
         snip_tf.compact(model)
 
 
-@pytest.mark.filterwarnings("ignore:`compact` leaves:UserWarning")
+@pytest.mark.filterwarnings(WHOLE)
 def test_for_training_a_constrained_layer_is_left_whole():
     model = keras.Sequential(
         [

@@ -1,0 +1,130 @@
+"""Which units of a graph's tensors stay."""
+
+import collections
+import dataclasses
+
+import keras
+import numpy as np
+
+from snip_tf.compaction.facts import Constants, Facts, Rule, Weights
+from snip_tf.compaction.graph import Call, size
+from snip_tf.compaction.rules import rule_of
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Step:
+    """A call and what is known of it; the rest is None if it is left whole."""
+
+    call: Call
+    rule: Rule | None = None
+    weights: Weights | None = None
+    facts: Facts | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Liveness:
+    """Which units stay, and why.
+
+    Attributes:
+        steps: A `Step` a call, in the order of the graph.
+        needed: By id of a tensor, which units an output of the model needs.
+        kept: By id of a tensor, which units stay: also those that are tied to
+            a needed one, and one of a tensor of which none is needed.
+    """
+
+    steps: list
+    needed: dict
+    kept: dict
+
+
+def liveness_of(graph, for_training):
+    """Returns the liveness of the units of a graph."""
+    steps = _steps(graph, for_training)
+    needed = _needed(graph, steps)
+    return Liveness(steps, needed, _kept(steps, needed))
+
+
+def _steps(graph, for_training):
+    """Goes from inputs to outputs: finds the constants of all tensors."""
+    constants = {id(t): Constants.none(size(t)) for t in graph.inputs}
+    calls_of = collections.Counter(id(call.layer) for call in graph.calls)
+    steps = []
+    for call in graph.calls:
+        rule = rule_of(call, for_training)
+        has_weights = bool(getattr(call.layer, "weights", []))
+        if rule is None or (has_weights and calls_of[id(call.layer)] > 1):
+            steps.append(Step(call))
+            for tensor in call.outputs:
+                constants[id(tensor)] = Constants.none(size(tensor))
+            continue
+        weights = Weights.of(call.layer, for_training)
+        inputs = [constants[id(tensor)] for tensor in call.inputs]
+        facts = rule.forward(call, weights, inputs)
+        # What follows a constant learns from it, unless that is zero.
+        outputs = facts.outputs.only_zeros() if for_training else facts.outputs
+        constants[id(call.outputs[0])] = outputs
+        steps.append(Step(call, rule, weights, facts))
+    return steps
+
+
+def _needed(graph, steps):
+    """Goes from outputs to inputs: finds the units that outputs need."""
+    needed = {
+        id(tensor): np.zeros(size(tensor), bool)
+        for step in steps
+        for tensor in (*step.call.inputs, *step.call.outputs)
+    }
+    for tensor in (*graph.inputs, *graph.outputs):
+        needed[id(tensor)] = np.ones(size(tensor), bool)
+    for step in reversed(steps):
+        call, facts = step.call, step.facts
+        if facts is None:
+            for tensor in (*call.inputs, *call.outputs):
+                needed[id(tensor)][:] = True
+            continue
+        output = id(call.outputs[0])
+        needed[output] = facts.needed_outputs(needed[output])
+        wanted = facts.needed_inputs(needed[output])
+        for tensor, its in zip(call.inputs, wanted, strict=True):
+            needed[id(tensor)] |= its
+    return needed
+
+
+def _kept(steps, needed):
+    """Returns the needed units, those tied to them, and one of each tensor."""
+    kept = {key: units.copy() for key, units in needed.items()}
+    _spread(kept, steps)
+    for units in kept.values():
+        if len(units) and not units.any():  # Keras has no layers without units
+            units[0] = True
+            _spread(kept, steps)
+    return kept
+
+
+def _spread(kept, steps):
+    """Keeps what is tied to a kept unit, until nothing changes."""
+    ties = [
+        (kept[id(tensor)], kept[id(step.call.outputs[0])], tie)
+        for step in steps
+        if step.facts is not None and step.facts.ties
+        for tensor, tie in zip(step.call.inputs, step.facts.ties, strict=True)
+    ]
+    before = None
+    while before != (total := sum(units.sum() for units in kept.values())):
+        before = total
+        for given, output, tie in (*reversed(ties), *ties):
+            tied = tie >= 0
+            given[tie[tied & output]] = True
+            output[tied] |= given[tie[tied]]
+
+
+def names_left_whole(steps):
+    """Returns the names of layers with kernels that have no rule, in order."""
+    found = {
+        step.call.layer.name: None
+        for step in steps
+        if step.rule is None
+        and isinstance(step.call.layer, keras.Layer)
+        and any(len(weight.shape) > 1 for weight in step.call.layer.weights)
+    }
+    return list(found)

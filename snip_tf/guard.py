@@ -1,0 +1,90 @@
+"""What keeps a pruned network alive: a guard, and warnings.
+
+If each output unit of each kernel keeps one weight at least, then by induction
+every unit has a path to an input.
+"""
+
+import warnings
+
+import keras
+import numpy as np
+
+from snip_tf import layers
+
+_EXAMPLES = 16  # enough to tell a network that is dead
+# Optimizers that do not leave removed weights alone, and why.
+_UNFIT = {
+    "Adafactor": "gives NaN where a row and a column of a kernel are removed",
+    "Muon": "moves what is stored of removed weights, if not what is used",
+}
+
+
+def output_axes(model):
+    """Returns the axes of each mask that count output units, or None."""
+    axes = []
+    for layer in layers.masked_layers(model):
+        for weight, _ in layer.masked_weights():
+            known = layer.unit_axes(weight)
+            axes.append(known and known[1])
+    return axes
+
+
+def raise_best(scores, output_axes, min_kept, kappa):
+    """Raises the best scores of each output unit over all, in place."""
+    needed = 0
+    for score, axes in zip(scores, output_axes, strict=True):
+        if axes is None:
+            continue
+        last = tuple(range(-len(axes), 0))
+        by_unit = np.moveaxis(score, axes, last)
+        units = by_unit.shape[-len(axes) :]
+        by_unit = by_unit.reshape(-1, *units)
+        best = np.argsort(-by_unit, axis=0, kind="stable")[:min_kept]
+        raised = np.take_along_axis(by_unit, best, axis=0)
+        raised = np.where(np.isneginf(raised), raised, np.inf)
+        needed += np.count_nonzero(np.isposinf(raised))
+        np.put_along_axis(by_unit, best, raised, axis=0)
+        moved = np.moveaxis(score, axes, last)
+        moved[...] = by_unit.reshape(moved.shape)
+    if needed > kappa:
+        raise ValueError(
+            f"`min_kept` must leave room among the {kappa} weights to keep. "
+            f"Received: min_kept={min_kept}, which needs {needed}: lower the "
+            "sparsity"
+        )
+
+
+def warn_if_dead(model, x, y, training):
+    """Warns if no output tells the first examples apart that were scored."""
+    if x is None:  # the score needs no data
+        return
+    inputs = x if y is not None else next(iter(x))[0]
+    inputs = keras.tree.map_structure(lambda part: part[:_EXAMPLES], inputs)
+    if not _differ(inputs):
+        return
+    with keras.StatelessScope():
+        outputs = model(inputs, training=training)
+    if not _differ(outputs):
+        warnings.warn(
+            "The outputs of the pruned model no longer depend on its inputs: "
+            "no path of kept weights is left. Lower the sparsity, or prune "
+            "with `min_kept=1`, which keeps a path to every unit.",
+            stacklevel=3,
+        )
+
+
+def _differ(examples):
+    """Returns whether any two examples of a batch differ in any number."""
+    parts = map(keras.ops.convert_to_numpy, keras.tree.flatten(examples))
+    return any((part != part[:1]).any() for part in parts)
+
+
+def warn_of_optimizer(model):
+    """Warns of a compiled optimizer that does not leave removed weights."""
+    name = type(getattr(model, "optimizer", None)).__name__
+    if name in _UNFIT:
+        warnings.warn(
+            f"Keras' {name} {_UNFIT[name]}: train a pruned model with another "
+            "optimizer.",
+            stacklevel=3,
+        )

@@ -1,0 +1,35 @@
+"""The kept weights drawn anew, as the authors' code and Table 3 have it."""
+
+import keras
+
+from snip_tf import layers
+
+
+def redraw(model, kernel_initializer=None):
+    """Draws all masked weights anew from their layers' initialisers.
+
+    A layer whose initialiser has a fixed seed gets its old values again. The
+    masks stay, and removed weights stay zero.
+
+    Args:
+        model: A built Keras model with masked layers.
+        kernel_initializer: A Keras initialiser or its name to draw all weights
+            but the biases from; by default each layer's own.
+    """
+    for layer in layers.masked_layers(model):
+        if not layer.masked_weights():
+            continue  # its cell or its projections have them
+        # An initialiser object returns the same values each time it is asked;
+        # a layer made from the config draws for itself.
+        config = layer.get_config()
+        if kernel_initializer is not None:
+            for key in config:
+                if key.endswith("_initializer") and key != "bias_initializer":
+                    initializer = keras.initializers.get(kernel_initializer)
+                    config[key] = initializer.clone()
+        twin = type(layer).from_config(config)
+        twin.build_from_config(layer.get_build_config())
+        for (weight, mask), (drawn, _) in zip(
+            layer.masked_weights(), twin.masked_weights(), strict=True
+        ):
+            weight.assign(drawn * mask)

@@ -1,0 +1,185 @@
+"""Networks that nothing passes: told of, and kept from."""
+
+import warnings
+
+import keras
+import numpy as np
+import pytest
+from conftest import CROSS_ENTROPY
+
+import snip_tf
+from snip_tf import guard, layers
+
+L = keras.layers
+
+
+def test_the_guard_keeps_the_best_inputs_of_each_unit():
+    scores = [
+        np.array([[0.5, 0.4, 0.6], [0.7, 0.1, 0.2]]),
+        np.array([[0.1], [0.3], [0.2]]),
+        np.ones(3),
+    ]
+    masks = snip_tf.keep_top(scores, sparsity=5 / 12, min_kept=1)
+    np.testing.assert_array_equal(masks[0], [[0, 1, 1], [1, 0, 0]])
+    np.testing.assert_array_equal(masks[1], [[0], [1], [0]])  # by the guard
+    np.testing.assert_array_equal(masks[2], [1, 1, 1])
+
+
+def test_the_guard_keeps_two_of_each_channel_whatever_the_axes():
+    generator = np.random.default_rng(0)
+    scores = [generator.random((3, 2, 4, 5)) for _ in range(3)]
+    scores[0][..., 1] /= 100  # a channel with the smallest scores
+    axes = [(-1,), (-2,), (2, 3)]
+    masks = snip_tf.keep_top(scores, 0.6, min_kept=2, output_axes=axes)
+    assert sum(mask.sum() for mask in masks) == 144
+    assert (masks[0].sum(axis=(0, 1, 2)) >= 2).all()
+    assert (masks[1].sum(axis=(0, 1, 3)) >= 2).all()
+    assert (masks[2].sum(axis=(0, 1)) >= 2).all()
+    channel, mask = scores[0][..., 1], masks[0][..., 1]
+    best = np.sort(channel.ravel())[-2:]
+    np.testing.assert_array_equal(np.sort(channel[mask == 1]), best)
+
+
+def test_a_guard_that_needs_too_many_is_refused():
+    scores = [np.ones((2, 2)), np.ones((2, 2))]
+    with pytest.raises(ValueError, match="2 weights to keep.*which needs 8"):
+        snip_tf.keep_top(scores, sparsity=0.75, min_kept=2)
+    with pytest.raises(ValueError, match="not be negative.*min_kept=-1"):
+        snip_tf.keep_top(scores, sparsity=0.75, min_kept=-1)
+
+
+def depthwise_blocks():
+    """Fresh, and at 90% without a path from its inputs to its outputs."""
+    net = [
+        keras.Input((8, 8, 3)),
+        L.Conv2D(16, 3, padding="same", use_bias=False),
+        L.BatchNormalization(),
+        L.ReLU(),
+    ]
+    for _ in range(4):
+        net += [
+            L.DepthwiseConv2D(3, padding="same", use_bias=False),
+            L.BatchNormalization(),
+            L.ReLU(),
+            L.Conv2D(16, 1, use_bias=False),
+            L.BatchNormalization(),
+            L.ReLU(),
+        ]
+    return keras.Sequential([*net, L.GlobalAveragePooling2D(), L.Dense(3)])
+
+
+def mobile_net():
+    return keras.applications.MobileNetV2(
+        (32, 32, 3), weights=None, classes=3, classifier_activation=None
+    )
+
+
+@pytest.mark.filterwarnings("ignore:The masks of these kernels")
+@pytest.mark.parametrize(
+    ("network", "training"),
+    [(depthwise_blocks, True), (mobile_net, True)],
+)
+def test_a_dead_network_is_told_of_and_can_be_kept_alive(network, training):
+    generator = np.random.default_rng(0)
+    model = snip_tf.masked(network())
+    x = generator.normal(size=(64, *model.input_shape[1:])).astype("float32")
+    y = generator.integers(0, 3, 64)
+    fresh = model.get_weights()
+    options = {"loss": CROSS_ENTROPY, "training": training}
+    with pytest.warns(UserWarning, match="no longer depend.*`min_kept=1`"):
+        snip_tf.prune(model, x, y, sparsity=0.85, **options)
+    assert np.ptp(np.array(model(x, training=training)), axis=0).max() == 0
+    model.set_weights(fresh)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        snip_tf.prune(model, x, y, sparsity=0.85, min_kept=1, **options)
+    assert np.ptp(np.array(model(x, training=True)), axis=0).max() > 1e-3
+    summary = snip_tf.summary(model)
+    assert summary.kept == snip_tf.kept_weights(summary.weights, 0.85)
+
+
+def test_one_example_many_times_tells_nothing_of_a_network(small_model):
+    x, y = np.ones((8, 4), np.float32), np.zeros(8, int)
+    snip_tf.prune(small_model, x, y, sparsity=0.5)  # a warning is an error
+
+
+def test_every_kernel_knows_its_output_units():
+    inputs = keras.Input((4, 3))
+    x = layers.EinsumDense("abc,cde->abde", (4, 2, 5))(inputs)
+    x = layers.EinsumDense("abde,def->abf", (4, 7), bias_axes="f")(x)
+    x = layers.Conv1DTranspose(6, 3)(x)
+    model = keras.Model(inputs, layers.DepthwiseConv1D(3)(x))
+    shapes = [
+        tuple(mask.shape[axis] for axis in axes)
+        for mask, axes in zip(
+            snip_tf.get_masks(model), guard.output_axes(model), strict=True
+        )
+    ]
+    assert shapes == [(2, 5), (7,), (6,), (6, 1)]
+
+
+OPTIMIZERS = [
+    "SGD",
+    "RMSprop",
+    "Adam",
+    "AdamW",
+    "Adadelta",
+    "Adagrad",
+    "Adamax",
+    "Adafactor",
+    "Nadam",
+    "Ftrl",
+    "Lion",
+    "Lamb",
+    "Muon",
+    "ScheduleFreeAdamW",
+]
+
+
+def test_the_table_of_optimizers_is_that_of_keras():
+    known = {
+        name
+        for name, value in vars(keras.optimizers).items()
+        if isinstance(value, type)
+        and issubclass(value, keras.optimizers.Optimizer)
+    }
+    abstract = {"Optimizer", "LossScaleOptimizer", "MultiOptimizer"}
+    assert known - abstract == set(OPTIMIZERS)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"use_ema": True, "ema_overwrite_frequency": 2},
+        {"weight_decay": 0.1},
+        {"clipnorm": 0.1},
+        {"gradient_accumulation_steps": 2},
+    ],
+    ids=["plain", "ema", "decay", "clip", "accumulate"],
+)
+def test_an_optimizer_leaves_removed_weights_or_is_warned_of(name, options):
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(16, 6)).astype("float32")
+    y = generator.integers(0, 3, 16)
+    model = keras.Sequential(
+        [keras.Input((6,)), layers.Dense(5, "relu"), layers.Dense(3)]
+    )
+    model.compile(getattr(keras.optimizers, name)(**options), CROSS_ENTROPY)
+    masks = [
+        (generator.random(m.shape) < 0.6) for m in snip_tf.get_masks(model)
+    ]
+    masks[0][2] = masks[0][:, 1] = False  # a whole row and a whole column
+    snip_tf.set_masks(model, masks)
+    model.fit(x, y, epochs=4, batch_size=4, verbose=0)
+    is_safe = all(
+        np.isfinite(weight.numpy()).all()
+        and not weight.numpy()[mask.numpy() == 0].any()
+        for weight, mask in layers.masked_weights(model)
+    )
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        snip_tf.prune(model, x, y, sparsity=0.8, criterion="random")
+    is_warned_of = any("another optimizer" in str(one.message) for one in told)
+    assert is_safe or is_warned_of
