@@ -133,7 +133,8 @@ class Campaign:
         if result:
             line = records.line_of(self.name, run, result)
             records.append(self.path, line)
-        if "result" in reply or not self._steps_done(run):
+        can_go_on = "lost" in reply or self._steps_done(run)
+        if "result" in reply or not can_go_on:
             self._clear(run)
 
     def _found(self):

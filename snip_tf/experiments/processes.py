@@ -7,6 +7,7 @@ import os
 import queue
 import subprocess
 import sys
+import threading
 import time
 
 _COMMAND = [sys.executable, "-m", "snip_tf.experiments.job"]
@@ -17,6 +18,7 @@ _THREADS = (
     "OMP_NUM_THREADS",
 )
 _LOG_TAIL = 2_000  # characters
+_this_thread = threading.local()
 
 
 def usable_cores():
@@ -35,8 +37,8 @@ def replies(jobs, *, workers):
     Args:
         jobs: A list of jobs (see `job.job_of`), each with the path of a
             directory for its files.
-        workers: How many run at a time. They share the cores: as many as
-            there are cores have one each.
+        workers: How many run at a time, at most as many as there are cores,
+            which they share.
 
     Yields:
         The index of a job and a dict: its "result"; or the "error" it raised
@@ -52,9 +54,8 @@ def replies(jobs, *, workers):
         workers, initializer=_pin, initargs=(shares,)
     )
     try:
-        threads = max(1, len(cores) // workers)
         futures = {
-            executor.submit(_reply, *job, their_end, threads): index
+            executor.submit(_reply, *job, their_end): index
             for index, job in enumerate(jobs)
         }
         for future in concurrent.futures.as_completed(futures):
@@ -67,23 +68,25 @@ def replies(jobs, *, workers):
 
 def _pin(shares):
     """Pins this thread, and so its child processes, to a share of the cores."""
+    _this_thread.cores = shares.get()
     if hasattr(os, "sched_setaffinity"):
         with contextlib.suppress(OSError):  # cores may have been taken away
-            os.sched_setaffinity(0, shares.get())
+            os.sched_setaffinity(0, _this_thread.cores)
 
 
-def _reply(job, directory, their_end, threads):
+def _reply(job, directory, their_end):
     """Returns the reply to a job; see `replies`."""
     start = time.monotonic()
     try:
-        reply = _done(job, directory, their_end, threads)
+        reply = _done(job, directory, their_end)
     except OSError as error:  # no process, or no room for its files
         reply = {"lost": f"its process did not start: {error}", "log": ""}
     return {**reply, "seconds": time.monotonic() - start}
 
 
-def _done(job, directory, their_end, threads):
+def _done(job, directory, their_end):
     directory.mkdir(parents=True, exist_ok=True)
+    threads = str(len(_this_thread.cores))
     answer, log = directory / "reply.json", directory / "log.txt"
     # Other backends train what was pruned under TensorFlow.
     for backend in dict.fromkeys(("tensorflow", job["backend"])):
@@ -98,7 +101,7 @@ def _done(job, directory, their_end, threads):
                 env={
                     **os.environ,
                     "KERAS_BACKEND": backend,
-                    **dict.fromkeys(_THREADS, str(threads)),
+                    **dict.fromkeys(_THREADS, threads),
                 },
                 start_new_session=True,  # Ctrl-C is not its business
             )
