@@ -4,10 +4,10 @@ import pathlib
 
 import setuptools
 
-_DEMO = ["matplotlib", "mlxtend", "tensorboard"]
+_DEMO = ["matplotlib", "mlxtend", "pandas"]
 # Runs LiteRT files; to write them TensorFlow is enough.
 _LITERT = ["ai-edge-litert"]
-_TEST = ["jax", "pytest", "pytest-xdist", "ruff", *_DEMO, *_LITERT]
+_TEST = ["jax", "keras-hub", "pytest", "pytest-xdist", "ruff", *_DEMO, *_LITERT]
 
 setuptools.setup(
     name="snip_tf",
