@@ -61,8 +61,9 @@ class Rebuilt:
         self._mask_parts()
 
     def __call__(self, *args, **kwargs):
+        """Calls the stock layer, then masks its parts if that has built it."""
         outputs = super().__call__(*args, **kwargs)
-        self._mask_parts()  # if this call has built it
+        self._mask_parts()
         return outputs
 
     def _mask_parts(self):
