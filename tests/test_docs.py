@@ -1,0 +1,177 @@
+"""The README and the pages of docs/: their examples, links and commands."""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+from conftest import run_forked
+
+_ROOT = pathlib.Path(__file__).parents[1]
+_PAGES = sorted(
+    str(path.relative_to(_ROOT))
+    for folder in (".", "docs", "results")
+    for path in (_ROOT / folder).glob("*.md")
+)
+_WRITTEN_BY_HAND = [
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "README.md",
+    "docs/design.md",
+    "docs/guide.md",
+    "docs/paper.md",
+    "results/README.md",
+    "results/benchmarks.md",
+]
+_SCRIPTS = ("benchmark", "demo", "evaluate", "export", "prune")
+_SCRIPTS += ("reproduce", "train")
+# A page's code, and what it prints if that follows.
+_CODE = re.compile(
+    r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", re.M | re.S
+)
+
+
+def read(page):
+    return (_ROOT / page).read_text(encoding="utf-8")
+
+
+def blocks(page):
+    """Returns (code, what it prints or None) of a page, on the same lines."""
+    text = read(page)
+    return [
+        ("\n" * text.count("\n", 0, found.start(1)) + found[1], found[2])
+        for found in _CODE.finditer(text)
+    ]
+
+
+def run_under_jax(code):
+    """Returns what code prints in a process where Keras runs on JAX."""
+    pytest.importorskip("jax", reason="needs JAX: pip install 'snip_tf[jax]'")
+    backend = {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+    process = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **backend},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    return process.stdout
+
+
+@pytest.mark.parametrize("number", range(2))
+def test_an_example_of_the_readme_runs(number, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    examples = blocks("README.md")
+    assert len(examples) == 2
+    exec(compile(examples[number][0], "README.md", "exec"), {})
+    assert re.search(r"total .*90\.00%", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("page", ["docs/guide.md", "docs/design.md"])
+def test_a_page_runs_from_top_to_bottom(page, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names, examples = {}, blocks(page)
+    assert examples
+    for code, expected in examples:
+        if code.lstrip("\n").startswith("# KERAS_BACKEND=jax"):
+            printed = run_under_jax(code)
+        else:
+            exec(compile(code, page, "exec"), names)
+            printed = capsys.readouterr().out
+        if expected is not None:
+            assert printed == expected, code.lstrip("\n")
+
+
+@pytest.mark.parametrize("page", _WRITTEN_BY_HAND)
+def test_every_link_of_a_page_leads_somewhere(page):
+    links = re.findall(r"\]\(([^)\s]+)\)", read(page))
+    missing = []
+    for link in links:
+        path, _, section = link.partition("#")
+        if path.startswith("https://"):
+            continue
+        target = (_ROOT / page).parent / path if path else _ROOT / page
+        if not target.exists():
+            missing.append(link)
+        elif section and section not in sections(target):
+            missing.append(link)
+    assert missing == []
+
+
+def sections(path):
+    """Returns the names by which a page's headings are linked."""
+    headings = re.findall(r"^#+ (.*)$", path.read_text("utf-8"), re.M)
+    return {
+        re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+        for heading in headings
+    }
+
+
+@pytest.mark.parametrize("page", _WRITTEN_BY_HAND)
+def test_every_file_that_a_page_names_is_there(page):
+    named = re.findall(
+        r"`((?:docs|models|results|scripts|snip_tf|tests)/[\w./-]+)`",
+        read(page),
+    )
+    assert [name for name in named if not (_ROOT / name).exists()] == []
+
+
+def test_no_page_is_left_out():
+    """Those of the paper's figures and tables are drawn, and tested there."""
+    others = set(_PAGES) - set(_WRITTEN_BY_HAND)
+    assert set(_WRITTEN_BY_HAND) <= set(_PAGES)
+    assert all(page.startswith("results/") for page in others)
+
+
+@pytest.fixture(scope="module")
+def flags_given():
+    """Returns {script: the flags that the pages give it}."""
+    flags = {}
+    for page in _WRITTEN_BY_HAND:
+        text = read(page).replace("\\\n", " ")
+        for script, given in re.findall(
+            r"python scripts/(\w+)\.py([^\n`|;]*)", text
+        ):
+            found = re.findall(r"--(\w+)", given)
+            flags.setdefault(script, set()).update(found)
+    return flags
+
+
+@pytest.mark.parametrize("script", _SCRIPTS)
+def test_a_script_has_every_flag_that_the_pages_give_it(
+    script, flags_given, tmp_path
+):
+    cwd = tmp_path / "cwd"
+    cwd.mkdir()
+    _, printed = run_forked(f"{script}.py", "--helpfull", cwd=cwd)
+    known = set(re.findall(r"^  --(?:\[no\])?(\w+)", printed, re.M))
+    assert known
+    assert flags_given.get(script, set()) <= known
+
+
+def test_the_pages_name_no_other_script(flags_given):
+    assert set(flags_given) <= set(_SCRIPTS)
+
+
+def test_the_design_lists_every_module():
+    """All of the first level of the library, and of what else it lists."""
+    text = read("docs/design.md")
+    first, second, folder = set(), set(), None
+    for spaces, name in re.findall(r"^( {2,4})([\w/]+(?:\.py)?)  ", text, re.M):
+        if len(spaces) == 2:
+            first.add(name)
+            folder = name
+        else:
+            second.add(folder + name)
+    library = _ROOT / "snip_tf"
+    there = {path.name for path in library.glob("*.py")}
+    there |= {f"{path.parent.name}/" for path in library.glob("*/__init__.py")}
+    assert first == there
+    for folder in {name.partition("/")[0] for name in second}:
+        files = {path.name for path in (library / folder).glob("*.py")}
+        listed = {name.partition("/")[2] for name in second}
+        assert files - {"__init__.py"} <= listed
+    assert all((library / name).exists() for name in second)
