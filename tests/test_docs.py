@@ -175,3 +175,14 @@ def test_the_design_lists_every_module():
         listed = {name.partition("/")[2] for name in second}
         assert files - {"__init__.py"} <= listed
     assert all((library / name).exists() for name in second)
+
+
+def test_the_citation_is_valid_and_names_the_paper():
+    yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
+    citation = yaml.safe_load(read("CITATION.cff"))
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)
+    assert citation["title"] == "snip_tf"
+    (paper,) = citation["references"]
+    names = [author["family-names"] for author in paper["authors"]]
+    assert names == ["Lee", "Ajanthan", "Torr"]
+    assert paper["url"] in read("README.md")
