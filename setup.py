@@ -4,8 +4,10 @@ import pathlib
 
 import setuptools
 
-_DEMO = ["matplotlib", "mlxtend", "tensorboard"]
-_TEST = ["jax", "pytest", "pytest-xdist", "ruff", *_DEMO]
+_DEMO = ["matplotlib", "mlxtend", "pandas"]
+# Runs LiteRT files; to write them TensorFlow is enough.
+_LITERT = ["ai-edge-litert"]
+_TEST = ["jax", "keras-hub", "pytest", "pytest-xdist", "ruff", *_DEMO, *_LITERT]
 
 setuptools.setup(
     name="snip_tf",
@@ -42,5 +44,10 @@ setuptools.setup(
         "absl-py",
         "numpy",
     ],
-    extras_require={"demo": _DEMO, "jax": ["jax"], "test": _TEST},
+    extras_require={
+        "demo": _DEMO,
+        "jax": ["jax"],
+        "litert": _LITERT,
+        "test": _TEST,
+    },
 )

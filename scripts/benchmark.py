@@ -15,28 +15,36 @@ The images are noise, unless --dataset says which. Times are medians over
 rounds in which each takes its turn; read the ratios.
 """
 
+import copy
 import dataclasses
 import multiprocessing
 import pathlib
-import statistics
-import time
 
 import environment  # noqa: F401
-
 import keras
 import numpy as np
 from absl import flags
 
 import snip_tf
-from snip_tf import conversion, data, models, training
-from snip_tf.experiments import program, run_directory, runs
+from snip_tf import data, models, training
+from snip_tf.experiments import program, run_flags, runs, timing
 
-_SMALL = ["lenet_300_100", "lenet_5_caffe"]
-_KINDS = ("step", "prune", "memory", "compact")
 _HALF = np.float32(0.5), np.float32(0.3)  # mean and deviation of noise
+_LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
-_WHAT = flags.DEFINE_list("what", ["step", "prune"], f"Of {', '.join(_KINDS)}.")
-_MODELS = flags.DEFINE_list("models", _SMALL, "The networks, or all.")
+run_flags.define_data("The images; by default noise.")
+run_flags.define_list(
+    "what",
+    ["step", "prune"],
+    ("step", "prune", "memory", "compact"),
+    "What to measure.",
+)
+run_flags.define_list(
+    "models",
+    ["lenet_300_100", "lenet_5_caffe"],
+    (*runs.SPARSITIES, "all"),
+    "The networks.",
+)
 _ROUNDS = flags.DEFINE_integer("rounds", 101, "Rounds.", lower_bound=2)
 _STEPS = flags.DEFINE_integer(
     "steps_per_execution", 50, "Training steps a round.", lower_bound=1
@@ -44,44 +52,30 @@ _STEPS = flags.DEFINE_integer(
 _SPARSITY = flags.DEFINE_float(
     "sparsity", None, "The fraction removed; by default the paper's."
 )
-_DATASET = flags.DEFINE_enum(
-    "dataset", None, data.NAMES, "The images; by default noise."
-)
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "TFDS data directory.")
 
 
 def main():
     """Runs the script."""
-    names = _MODELS.value
-    if names == ["all"]:
-        names = list(runs.SPARSITIES)
-    for flag, values, known in (
-        ("what", _WHAT.value, _KINDS),
-        ("models", names, tuple(runs.SPARSITIES)),
-    ):
-        for value in values:
-            if value not in known:
-                raise ValueError(
-                    f"--{flag} must be of {', '.join(known)}. Received: {value}"
-                )
-    place = run_directory.surroundings()
+    given = flags.FLAGS
+    names = runs.SPARSITIES if "all" in given.models else given.models
+    place = runs.surroundings()
     print(
         f"{place['processor']}, {place['cores']} cores, TensorFlow "
         f"{place['versions']['tensorflow']}, Keras {place['versions']['keras']}"
     )
     examples = None
-    if _DATASET.value:
-        examples = data.load(_DATASET.value, data_dir=_DATA_DIR.value)
+    if given.dataset:
+        examples = data.load(given.dataset, data_dir=given.data_dir)
     for name in names:
         sparsity = _SPARSITY.value or runs.SPARSITIES[name]
         # Apart from each other: what one leaves in the caches slows the next.
         for what in ("step", "prune", "compact"):
-            if what in _WHAT.value:
+            if what in given.what:
                 task = _task(name, sparsity, examples)
                 compare_times(task, what, _ROUNDS.value, _STEPS.value)
-        if "compact" in _WHAT.value:
+        if "compact" in given.what:
             compare_losses(_task(name, sparsity, examples))
-        if "memory" in _WHAT.value:
+        if "memory" in given.what:
             compare_memory(name, sparsity)
 
 
@@ -106,16 +100,15 @@ class Task:
 
 def compare_times(task, what, rounds, steps):
     """Prints the times of one network."""
-    masked, name = task.model, task.name
-    fresh = masked.get_weights()
+    masked, fresh = task.model, task.model.get_weights()
     prune = _pruning(task)
     prune()
     turns = {}
     if what in ("step", "prune"):
-        stock = keras.models.clone_model(snip_tf.strip(masked))
+        stock = snip_tf.strip(models.build(task.name))
         turns["stock step"] = steps, _steps(stock, task, steps)
     if what in ("step", "compact"):
-        pruned = conversion.copied(masked)
+        pruned = copy.deepcopy(masked)
         turns["masked step"] = steps, _steps(pruned, task, steps)
     if what == "compact":
         small = snip_tf.compact(masked, for_training=True)
@@ -124,26 +117,29 @@ def compare_times(task, what, rounds, steps):
         single = keras.models.clone_model(stock)
         turns["stock step in a call"] = 1, _steps(single, task, 1)
         turns["prune"] = 1, prune
-    seconds = {turn: [] for turn in turns}
-    for round_number in range(rounds + 1):
-        for turn, (times, run) in turns.items():
-            if turn == "prune":
-                masked.set_weights(fresh)  # a new network, every mask one
-            elapsed = _seconds(run) / times
-            if round_number:  # the first traces
-                seconds[turn].append(elapsed)
-    medians = {
-        turn: _report(name, turn, values) for turn, values in seconds.items()
-    }
+    times = timing.in_turns(
+        {turn: run for turn, (_, run) in turns.items()},
+        rounds=rounds,
+        # A new network for the next `prune`, every mask one.
+        before=lambda: masked.set_weights(fresh),
+    )
+    for turn, (done, _) in turns.items():
+        times[turn] = 1e3 * times[turn] / done
+        low, median, high = times[turn]
+        print(
+            f"{task.name:16}{turn:24}{median:10.2f} ms   "
+            f"(10th to 90th percentile {low:.2f} to {high:.2f})",
+            flush=True,
+        )
     for above, below in (
         ("masked step", "stock step"),
         ("prune", "stock step"),
         ("prune", "stock step in a call"),
         ("compacted step", "masked step"),
     ):
-        if above in medians and below in medians:
-            ratio = medians[above] / medians[below]
-            print(f"{name:16}{above} / {below}: {ratio:.2f}", flush=True)
+        if {above, below} <= set(times):
+            ratio = times[above][1] / times[below][1]
+            print(f"{task.name:16}{above} / {below}: {ratio:.2f}", flush=True)
 
 
 def compare_losses(task, steps=100):
@@ -227,9 +223,8 @@ def _pruning(task):
     x, y = data.scoring_batch(
         task.examples, size=task.recipe.batch_size, seed=0
     )
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     return lambda: snip_tf.prune(
-        task.model, x, y, sparsity=task.sparsity, loss=loss
+        task.model, x, y, sparsity=task.sparsity, loss=_LOSS
     )
 
 
@@ -244,23 +239,6 @@ def _steps(model, task, steps_per_execution):
     iterator = iter(batches)
     model.make_train_function()
     return lambda: model.train_function(iterator)
-
-
-def _seconds(run):
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
-
-
-def _report(name, what, seconds):
-    median = statistics.median(seconds)
-    low, *_, high = statistics.quantiles(seconds, n=10)
-    print(
-        f"{name:16}{what:24}{1e3 * median:10.2f} ms   "
-        f"(10th to 90th percentile {1e3 * low:.2f} to {1e3 * high:.2f})",
-        flush=True,
-    )
-    return median
 
 
 if __name__ == "__main__":

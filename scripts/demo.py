@@ -10,15 +10,14 @@ import math
 import pathlib
 
 import environment  # noqa: F401
-
 import numpy as np
 from absl import flags
 
 import snip_tf
 from snip_tf import training
-from snip_tf.experiments import program, runs
+from snip_tf.experiments import program, run_flags, runs
 
-_RUN_DIR = flags.DEFINE_string("run_dir", "runs/demo", "Where to write.")
+run_flags.define_run_dir("runs/demo", "it is replaced.")
 _STEPS = flags.DEFINE_integer(
     "steps", 3000, "Iterations of each training.", lower_bound=1
 )
@@ -26,7 +25,7 @@ _STEPS = flags.DEFINE_integer(
 
 def main():
     """Runs the script."""
-    directory = pathlib.Path(_RUN_DIR.value)
+    directory = pathlib.Path(flags.FLAGS.run_dir)
     recipe = training.RECIPES["mnist_5k"].scaled_to(_STEPS.value)
     results = {}
     for name, sparsity in (("dense", 0.0), ("sparse", 0.95)):
@@ -39,37 +38,24 @@ def main():
             validate_every=math.gcd(recipe.steps, 500),
         )
         results[name] = runs.run(settings, directory / name, overwrite=True)
-    picture = directory / "first_layer.png"
     sparse = runs.load_model(directory / "sparse" / "model.keras")
-    draw_first_layer(snip_tf.get_masks(sparse)[0], picture)
     print(f"\n{snip_tf.summary(sparse)}\n")
     print(f"{'':8}{'weights':>9}{'test error':>12}")
     for name, result in results.items():
         print(f"{name:8}{result['kept']:9,}{result['test_error']:11.2f}%")
+    picture = directory / "first_layer.png"
+    draw_first_layer(np.array(snip_tf.get_masks(sparse)[0]), picture)
     print(f"\nSurviving first-layer weights: {picture}")
 
 
 def draw_first_layer(mask, path):
-    """Draws how many connections every pixel keeps (Lee et al. 2019, 5.4).
-
-    Args:
-        mask: Array of shape (784, units).
-        path: The PNG file to write.
-    """
+    """Draws how many of its units a pixel stays connected to (paper, 5.4)."""
     import matplotlib.figure
 
-    kept = np.asarray(mask).sum(axis=1).reshape(28, 28)
     figure = matplotlib.figure.Figure(figsize=(4.6, 4), layout="constrained")
-    axes = figure.subplots()
-    image = axes.imshow(kept, cmap="gray")
-    axes.set(
-        title="LeNet-300-100, first layer",
-        xlabel="pixel column",
-        ylabel="pixel row",
-    )
-    figure.colorbar(
-        image, label=f"connections kept, of {mask.shape[1]} a pixel"
-    )
+    kept = mask.sum(axis=1).reshape(28, 28)
+    image = figure.subplots().imshow(kept, cmap="gray")
+    figure.colorbar(image, label=f"connections kept, of {mask.shape[1]}")
     figure.savefig(path, dpi=150)
 
 

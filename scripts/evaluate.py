@@ -6,18 +6,16 @@ python scripts/evaluate.py --model_file=model.keras --dataset=mnist
 
 import environment  # noqa: F401
 
-from absl import flags
-
 import snip_tf
 from snip_tf import data, training
-from snip_tf.experiments import model_flags, program
+from snip_tf.experiments import program, run_flags
 
-flags.adopt_module_key_flags(model_flags)  # for --help
+run_flags.define_saved()
 
 
 def main():
     """Runs the script."""
-    model, examples = model_flags.load()
+    model, examples = run_flags.saved()
     training.compile_model(model, training.RECIPES[examples.name])
     error = training.error_of(model, data.evaluation_batches(examples, "test"))
     print(snip_tf.summary(model))

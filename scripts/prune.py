@@ -6,23 +6,21 @@
 scripts/train.py --pruned_model=... trains the file it names.
 """
 
+import environment  # noqa: F401
 from absl import app, flags
 
-import snip_tf
 from snip_tf.experiments import program, run_flags, runs
 
-flags.adopt_module_key_flags(run_flags)  # for --help
+run_flags.define_run()
 
 
 def main():
     """Runs the script."""
-    run_flags.refuse_training()
     settings = run_flags.settings()
     if not settings.sparsity:
         raise app.UsageError("--sparsity must be given, above 0 and below 1")
     path = run_flags.run_dir(settings, prefix="pruned-")
-    model = runs.prune_only(settings, path, overwrite=run_flags.overwrite())
-    print(snip_tf.summary(model))
+    runs.run(settings, path, overwrite=flags.FLAGS.overwrite, train=False)
     print(f"Wrote {path}/model.keras")
 
 

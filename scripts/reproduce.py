@@ -13,18 +13,9 @@ import signal
 import sys
 
 import environment  # noqa: F401
+from absl import flags
 
-from absl import app, flags
-
-from snip_tf.experiments import (
-    estimates,
-    paper,
-    pool,
-    program,
-    records,
-    report,
-    runner,
-)
+from snip_tf.experiments import campaign, paper, processes, program, records
 
 _EXPERIMENT = flags.DEFINE_enum(
     "experiment", None, paper.EXPERIMENTS, "What to reproduce."
@@ -33,7 +24,7 @@ _RESULTS_DIR = flags.DEFINE_string(
     "results_dir", "results", "Where the lines, the table and the picture are."
 )
 _RUNS_DIR = flags.DEFINE_string(
-    "runs_dir", "runs", "Where runs are kept until they are done."
+    "runs_dir", "runs", "Where runs and their logs are until they are done."
 )
 _DATA_DIR = flags.DEFINE_string(
     "data_dir",
@@ -67,14 +58,15 @@ _BACKEND = flags.DEFINE_enum(
     "backend",
     "tensorflow",
     ["tensorflow", "jax"],
-    "The Keras backend to train on. Networks are built and pruned under "
-    "TensorFlow in any case.",
+    "The Keras backend to train on; pruned is under TensorFlow in any case.",
 )
+_CORES = len(processes.usable_cores())
 _WORKERS = flags.DEFINE_integer(
     "workers",
-    None,
-    "Processes that share the cores; by default one a core.",
+    _CORES,
+    "Processes at a time, which share the cores; by default one a core.",
     lower_bound=1,
+    upper_bound=_CORES,
 )
 _RETRY_FAILED = flags.DEFINE_bool(
     "retry_failed", False, "Run again what failed before."
@@ -87,90 +79,50 @@ _DRAW_ONLY = flags.DEFINE_bool(
     False,
     "Run nothing, draw what is recorded: of all experiments, or of one.",
 )
+_OF_RUNS = ("backend", "data_dir", "dataset", "dry_run", "only")
+_OF_RUNS += ("retry_failed", "runs_dir", "seeds", "steps", "workers")
 
-_TRAINING = ("backend", "steps")
-_RUNNING = (
-    *_TRAINING,
-    "data_dir",
-    "dataset",
-    "dry_run",
-    "only",
-    "retry_failed",
-    "runs_dir",
-    "seeds",
-    "workers",
+
+def _excludes(flag, value, others, why):
+    """Refuses other flags where one has a value."""
+    for other in others:
+        flags.register_multi_flags_validator(
+            [flag, other],
+            lambda given, other=other: (
+                given[flag] != value or not flags.FLAGS[other].present
+            ),
+            why,
+        )
+
+
+_excludes("draw_only", True, _OF_RUNS, "--draw_only runs nothing")
+_excludes("experiment", "figure_2", ("backend", "steps"), "trains nothing")
+flags.register_multi_flags_validator(
+    ["experiment", "draw_only"],
+    lambda given: given["experiment"] or given["draw_only"],
+    f"--experiment must be one of {', '.join(paper.EXPERIMENTS)}",
 )
 
 
 def main():
     """Runs the script."""
-    name = _EXPERIMENT.value
-    _check_flags(name)
-    results = pathlib.Path(_RESULTS_DIR.value)
-    if _DRAW_ONLY.value:
-        report.write([name] if name else report.recorded(results), results)
-        return
-    campaign = _campaign(name, results)
-    if _DRY_RUN.value:
-        print(campaign.listing())
-        return
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        lost = campaign.execute()
-    except KeyboardInterrupt:
-        print("\nThe same command goes on with what is missing.")
-        raise
-    recorded = campaign.failures()
-    failed = recorded | lost
-    if failed:
-        print(f"{len(failed)} of {len(campaign.runs)} runs failed:")
-        for run_name, error in failed.items():
-            print(f"  {run_name}: {error}")
-    if lost:
-        print("The same command goes on with what lost its process.")
-    if recorded:
-        print("--retry_failed runs again what failed.")
-    if campaign.path.exists():
-        report.write([name], results)
-    if failed:
-        sys.exit(1)
-
-
-def _check_flags(name):
-    if name is None and not _DRAW_ONLY.value:
-        names = ", ".join(paper.EXPERIMENTS)
-        raise app.UsageError(f"--experiment must be given: one of {names}")
-    if _DRAW_ONLY.value:
-        program.refuse(_RUNNING, "--draw_only runs nothing")
-    if name and paper.EXPERIMENTS[name].rows[0].sparsities:
-        program.refuse(_TRAINING, f"{name} trains nothing")
-    cores = len(pool.usable_cores())
-    if (_WORKERS.value or 1) > cores:
-        raise app.UsageError(
-            f"--workers must be at most the number of usable cores, {cores}. "
-            f"Received: {_WORKERS.value}"
-        )
     # What is missing is said now, not after the runs.
-    for package, extra, needed in (
-        ("matplotlib", "demo", True),
-        ("jax", "jax", _BACKEND.value == "jax"),
-    ):
-        if needed and not importlib.util.find_spec(package):
+    jax = ["jax"] if _BACKEND.value == "jax" else []
+    for package in ("matplotlib", "pandas", *jax):
+        if not importlib.util.find_spec(package):
+            extra = "jax" if package == "jax" else "demo"
             raise ImportError(
                 f"This needs {package}: pip install 'snip_tf[{extra}]'"
             )
+    from snip_tf.experiments import report
 
-
-def _campaign(name, results):
-    lines = [
-        line
-        for path in sorted(results.glob("*.jsonl"))
-        for line in records.read(path)
-    ]
-    return runner.Campaign(
+    name, results = _EXPERIMENT.value, pathlib.Path(_RESULTS_DIR.value)
+    if _DRAW_ONLY.value:
+        report.write([name] if name else report.recorded(results), results)
+        return
+    work = campaign.Campaign(
         name,
-        runner.plan(
-            name,
+        paper.EXPERIMENTS[name].runs(
             seeds=_SEEDS.value,
             steps=_STEPS.value,
             dataset=_DATASET.value,
@@ -181,10 +133,31 @@ def _campaign(name, results):
         runs_dir=pathlib.Path(_RUNS_DIR.value),
         data_dir=_DATA_DIR.value,
         retry_failed=_RETRY_FAILED.value,
-        workers=_WORKERS.value or len(pool.usable_cores()),
-        measured=estimates.step_seconds(lines),
-        others=records.of_others(name, lines),
+        workers=_WORKERS.value,
+        lines=sum(map(records.read, sorted(results.glob("*.jsonl"))), []),
     )
+    if _DRY_RUN.value:
+        print(work.listing())
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        lost = work.execute()
+    except KeyboardInterrupt:
+        print("\nThe same command goes on with what is missing.")
+        raise
+    recorded = work.failures()
+    failed = recorded | lost
+    if work.path.exists():
+        report.write([name], results)
+    if failed:
+        print(f"{len(failed)} of {len(work.runs)} runs failed:")
+        for run_name, error in failed.items():
+            print(f"  {run_name}: {error}")
+        if lost:
+            print("The same command goes on with what lost its process.")
+        if recorded:
+            print("--retry_failed runs again what failed.")
+        sys.exit(1)
 
 
 if __name__ == "__main__":

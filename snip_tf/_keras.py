@@ -7,6 +7,9 @@ import collections
 
 import keras
 
+# The attribute in which a layer keeps its dtype policy.
+DTYPE_POLICY = "_dtype_policy"
+
 
 def all_layers(model):
     """Returns a model or layer and all that it contains, each once, in order.

@@ -115,3 +115,33 @@ def test_one_callback_prunes_one_model_after_the_other(small_model, data):
     for model in (small_model, twin):
         model.fit(*data, callbacks=[callback], verbose=0)
         assert snip_tf.model_sparsity(model) == 0.5
+
+
+@pytest.mark.parametrize("verbose", [0, 1])
+def test_it_prints_the_summary_unless_told_not_to(
+    verbose, small_model, data, capsys
+):
+    x, y = data
+    prune = snip_tf.PruneAtStart(x, y, sparsity=0.5, verbose=verbose)
+    small_model.fit(x, y, callbacks=[prune], verbose=0)
+    assert ("hidden/kernel" in capsys.readouterr().out) == bool(verbose)
+    assert snip_tf.model_sparsity(small_model) == 0.5
+
+
+def test_a_model_without_outputs_is_refused_in_fit(small_model, data):
+    class Parts(keras.Model):
+        """Its losses are in its training step."""
+
+        def __init__(self):
+            super().__init__()
+            self.net = small_model
+
+        def train_step(self, batch):
+            return {"loss": keras.ops.zeros(())}
+
+    x, y = data
+    parts = Parts()
+    parts.compile("adam")
+    prune = snip_tf.PruneAtStart(x, y, sparsity=0.5)
+    with pytest.raises(ValueError, match="must have a `call`.*of those layers"):
+        parts.fit(x, callbacks=[prune], verbose=0)

@@ -52,6 +52,12 @@ def compact(model, *, for_training=False):
             "`model` must be Sequential or functional. Received: "
             f"model={model.name!r} of {type(model).__name__}"
         )
+    for layer in _keras.all_layers(model):
+        if getattr(layer, "lora_enabled", False):
+            raise ValueError(
+                "`model` must have no LoRA, which adds to removed weights. "
+                f"Received: layer {layer.name!r} with LoRA"
+            )
     graph = graph_of(model)
     liveness = liveness_of(graph, for_training)
     names = names_left_whole(liveness.steps)

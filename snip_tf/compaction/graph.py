@@ -1,8 +1,6 @@
 """The calls of a model's layers in order, nested models unfolded."""
 
 import dataclasses
-import functools
-import inspect
 
 import keras
 
@@ -11,21 +9,13 @@ from snip_tf import _keras
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Call:
-    """One call of a layer or operation.
+    """One call of a layer or operation, on `keras.KerasTensor`s."""
 
-    Attributes:
-        layer: The layer; the model's own, which is never changed.
-        args: What it is called with, `keras.KerasTensor`s in place of tensors.
-        kwargs: The same of what is given by name.
-        outputs: The `keras.KerasTensor`s that it returns, as a flat list.
-        has_padding: Whether a tensor has a mask of padded time steps.
-    """
-
-    layer: object
+    layer: object  # the model's own, which is never changed
     args: tuple
     kwargs: dict
     outputs: list
-    has_padding: bool = False
+    has_padding: bool  # whether a tensor has a mask of padded time steps
 
     @property
     def inputs(self):
@@ -72,7 +62,7 @@ def graph_of(model):
     """Returns the graph of a model; no layer is called."""
     calls = []
     inputs = [_fresh(tensor) for tensor in model.inputs]
-    outputs = _unfold(model, inputs, None, calls)
+    outputs = _unfold(model, inputs, calls)
     return Graph(inputs, outputs, calls)
 
 
@@ -81,8 +71,12 @@ def size(tensor):
     return (tensor.shape[-1] or 0) if len(tensor.shape) > 1 else 0
 
 
-def _unfold(model, inputs, training, calls):
-    """Appends a model's calls to `calls`; returns the outputs for `inputs`."""
+def _unfold(model, inputs, calls, training=None):
+    """Appends a model's calls to `calls`; returns the outputs for `inputs`.
+
+    As Keras does it, the mode that a nested model is called in goes before
+    that of its layers, and is handed to all of them.
+    """
     found = dict(zip(map(id, model.inputs), inputs, strict=True))
     for node in _keras.graph_nodes(model):
         if any(id(tensor) not in found for tensor in node.input_tensors):
@@ -92,20 +86,15 @@ def _unfold(model, inputs, training, calls):
             lambda value: found.get(id(value), value),
             (node.arguments.args, node.arguments.kwargs),
         )
-        if training is not None and _takes_training(layer):
+        if training is not None and isinstance(layer, keras.Layer):
             kwargs = {**kwargs, "training": training}
         if is_graph(layer) and _can_unfold(layer, args, kwargs):
-            given = [
-                _cast(tensor, its.dtype, calls)
-                for tensor, its in zip(
-                    keras.tree.flatten(args), layer.inputs, strict=True
-                )
-            ]
-            outputs = _unfold(layer, given, kwargs.get("training"), calls)
+            given = keras.tree.flatten(args)
+            outputs = _unfold(layer, given, calls, kwargs.get("training"))
         else:
-            outputs = _outputs_of(
-                node, [found[id(tensor)] for tensor in node.input_tensors]
-            )
+            # Keras takes the number in `x + 1.0` for a sparse tensor.
+            is_layer = isinstance(layer, keras.Layer)
+            outputs = [_fresh(tensor, is_layer) for tensor in node.outputs]
             has_padding = any(
                 _keras.padding_mask(tensor) is not None
                 for tensor in (*node.input_tensors, *node.outputs)
@@ -115,47 +104,27 @@ def _unfold(model, inputs, training, calls):
     return [found[id(tensor)] for tensor in model.outputs]
 
 
-def _takes_training(layer):
-    """Returns whether a nested model hands its `training` to a layer."""
-    return isinstance(layer, keras.Layer) and (
-        "training" in inspect.signature(layer.call).parameters
-        or len(_keras.all_layers(layer)) > 1
-    )
-
-
 def _can_unfold(model, args, kwargs):
-    """Returns whether calling a model is calling its layers.
+    """Returns whether calling a model is no more than calling its layers.
 
     They get the `training` that the model is called with; of other options
-    they would know nothing.
+    they would know nothing. Inputs must be of the types that the model would
+    cast them to, and a list if several, as Keras may sort names otherwise.
     """
     options = {key: kwargs[key] for key in kwargs if key != "training"}
-    given = keras.tree.flatten(args)
     if len(args) != 1 or not _are_defaults(options):
         return False
-    if len(given) > 1 and not _same_structure(args[0], model.input):
-        return False  # such as names for a list, which Keras would sort
-    return len(given) == len(model.inputs) and all(
-        map(_fits, given, model.inputs)
-    )
-
-
-def _same_structure(one, other):
-    try:
-        keras.tree.assert_same_structure(one, other)
-    except (ValueError, TypeError):
+    given, expected = keras.tree.flatten(args), model.inputs
+    if len(given) > 1 and not isinstance(args[0], list):
         return False
-    return True
+    return len(given) == len(expected) and all(map(_is_like, given, expected))
 
 
-def _fits(tensor, expected):
-    """Returns whether a nested model takes a tensor, integers cast at most."""
+def _is_like(tensor, other):
     return (
-        len(tensor.shape) == len(expected.shape)
-        and tensor.shape[-1:] == expected.shape[-1:]
-        and tensor.sparse == expected.sparse
-        # A cast loses the mask of padded time steps; integers have none.
-        and (tensor.dtype == expected.dtype or "int" in tensor.dtype)
+        len(tensor.shape) == len(other.shape)
+        and tensor.shape[-1:] == other.shape[-1:]
+        and (tensor.dtype, tensor.sparse) == (other.dtype, other.sparse)
     )
 
 
@@ -171,28 +140,6 @@ def _are_defaults(options):
     )
 
 
-def _fresh(tensor, **changes):
-    options = {"dtype": tensor.dtype, "sparse": tensor.sparse, **changes}
-    return keras.KerasTensor(tensor.shape, **options)
-
-
-def _outputs_of(node, inputs):
-    """Returns new tensors like the outputs of a node."""
-    # Keras takes a number that an operation is given for a sparse tensor.
-    can_be_sparse = isinstance(node.operation, keras.Layer) or any(
-        tensor.sparse for tensor in inputs
-    )
-    return [
-        _fresh(tensor, sparse=tensor.sparse and can_be_sparse)
-        for tensor in node.outputs
-    ]
-
-
-def _cast(tensor, dtype, calls):
-    """Returns a tensor of the type that a nested model casts its input to."""
-    if tensor.dtype == dtype:
-        return tensor
-    result = _fresh(tensor, dtype=dtype)
-    cast = functools.partial(keras.ops.cast, dtype=dtype)
-    calls.append(Call(cast, (tensor,), {}, [result]))
-    return result
+def _fresh(tensor, can_be_sparse=True):
+    sparse = tensor.sparse and can_be_sparse
+    return keras.KerasTensor(tensor.shape, tensor.dtype, sparse=sparse)

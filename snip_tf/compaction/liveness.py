@@ -6,7 +6,13 @@ import dataclasses
 import keras
 import numpy as np
 
-from snip_tf.compaction.facts import Constants, Facts, Rule, Weights
+from snip_tf.compaction.facts import (
+    Constants,
+    Facts,
+    Rule,
+    Weights,
+    is_elementwise,
+)
 from snip_tf.compaction.graph import Call, size
 from snip_tf.compaction.rules import rule_of
 
@@ -23,16 +29,13 @@ class Step:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Liveness:
-    """Which units stay, and why.
+    """Which units stay, by id of a tensor.
 
-    Attributes:
-        steps: A `Step` a call, in the order of the graph.
-        needed: By id of a tensor, which units an output of the model needs.
-        kept: By id of a tensor, which units stay: also those that are tied to
-            a needed one, and one of a tensor of which none is needed.
+    Those are the ones that an output of the model needs, what is tied to them,
+    and one of a tensor of which none is needed.
     """
 
-    steps: list
+    steps: list  # a `Step` a call
     needed: dict
     kept: dict
 
@@ -83,6 +86,8 @@ def _needed(graph, steps):
                 needed[id(tensor)][:] = True
             continue
         output = id(call.outputs[0])
+        if not is_elementwise(call.layer):  # such as a softmax, of all units
+            needed[output][:] = True
         needed[output] = facts.needed_outputs(needed[output])
         wanted = facts.needed_inputs(needed[output])
         for tensor, its in zip(call.inputs, wanted, strict=True):

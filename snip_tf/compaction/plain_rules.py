@@ -3,115 +3,100 @@
 import keras
 import numpy as np
 
-from snip_tf.compaction.facts import Constants, Facts, Rule
+from snip_tf.compaction.facts import Constants, Facts, Rule, is_elementwise
 from snip_tf.compaction.graph import size
 
-# Activations that act on each number by itself.
-_ELEMENTWISE = [
-    getattr(keras.activations, name)
-    for name in (
-        *("celu", "elu", "exponential", "gelu", "hard_shrink", "hard_sigmoid"),
-        *("hard_silu", "hard_tanh", "leaky_relu", "linear", "log_sigmoid"),
-        *("mish", "relu", "relu6", "selu", "sigmoid", "silu", "soft_shrink"),
-        *("softplus", "softsign", "squareplus", "tanh", "tanh_shrink"),
-        "threshold",
-    )
-]
 
-
-def is_elementwise(activation):
-    """Returns whether an activation is known to act on each number alone."""
-    return any(activation is known for known in _ELEMENTWISE)
-
-
-class Passing(Rule):
+class _Passing(Rule):
     """Units stay what they are, and so do constants: pooling, dropout."""
 
     def accepts(self, call):
-        """Returns whether dropout falls on each unit by itself."""
         return getattr(call.layer, "noise_shape", None) is None
 
     def forward(self, call, weights, inputs):
-        """Returns the facts: each output unit is an input unit."""
-        tie = self.tie(call)
-        return Facts(inputs, inputs[0].at(tie), [tie])
-
-    def tie(self, call):
-        """Returns which input unit each output unit is."""
-        return np.arange(size(call.inputs[0]))
+        units = np.arange(size(call.inputs[0]))
+        return Facts(inputs, inputs[0], [units])
 
 
-class ZeroPadding(Passing):
+class _ZeroPadding(_Passing):
     """Of the constants only zero is one at the border as well."""
 
     def forward(self, call, weights, inputs):
-        """Returns the facts: of the constants zeros stay."""
-        tie = self.tie(call)
-        return Facts(inputs, inputs[0].only_zeros(), [tie])
+        return super().forward(call, weights, [inputs[0].only_zeros()])
 
 
-class Flatten(Passing):
+class _Flatten(Rule):
     """Every position of a channel becomes a unit."""
 
     def accepts(self, call):
-        """Returns whether the number of positions is known."""
         return size(call.outputs[0]) > 0
 
-    def tie(self, call):
-        """Returns which channel each output unit is of."""
-        channels = size(call.inputs[0])
-        return np.arange(size(call.outputs[0])) % channels
+    def forward(self, call, weights, inputs):
+        units = np.arange(size(call.outputs[0])) % size(call.inputs[0])
+        return Facts(inputs, inputs[0].at(units), [units])
 
 
-class Concatenate(Rule):
-    """Units one after another."""
+class _Concatenate(Rule):
+    """Units of one input after those of another."""
+
+    takes_many = True
 
     def accepts(self, call):
-        """Returns whether it is units that are concatenated."""
         return call.layer.axis in (-1, len(call.inputs[0].shape) - 1)
 
     def forward(self, call, weights, inputs):
-        """Returns the facts: each output unit is one of one input."""
         known = np.concatenate([given.known for given in inputs])
         values = np.concatenate([given.values for given in inputs])
-        starts = np.cumsum([0, *(len(given.known) for given in inputs)])
-        units = np.arange(len(known))
-        ties = [
-            np.where((units >= start) & (units < end), units - start, -1)
-            for start, end in zip(starts[:-1], starts[1:], strict=True)
-        ]
+        ends = np.cumsum([len(given.known) for given in inputs])
+        ties = []
+        for given, end in zip(inputs, ends, strict=True):
+            start = end - len(given.known)
+            tie = np.full(len(known), -1)
+            tie[start:end] = np.arange(end - start)
+            ties.append(tie)
         return Facts(inputs, Constants(known, values), ties)
 
 
-class Elementwise(Rule):
-    """Numbers of each unit by itself, of one input or of several.
+class _Elementwise(Rule):
+    """Numbers of one input, or of several that meet their like.
 
     A unit goes only where all inputs agree.
     """
 
+    takes_many = True
+
     def accepts(self, call):
-        """Returns whether units meet their like and none is mixed."""
-        same_size = len({size(tensor) for tensor in call.inputs}) == 1
-        return same_size and (
-            not isinstance(call.layer, keras.layers.Activation)
-            or is_elementwise(call.layer.activation)
-        )
+        sizes = {size(tensor) for tensor in call.inputs}
+        return len(sizes) == 1 and is_elementwise(call.layer)
 
     def forward(self, call, weights, inputs):
-        """Returns the facts; the layer itself says what constants become."""
         known = np.logical_and.reduce([given.known for given in inputs])
         values = iter(
             keras.ops.convert_to_tensor(given.values[None], "float32")
             for given in inputs
         )
         args = keras.tree.map_structure(
-            lambda given: (
-                next(values) if isinstance(given, keras.KerasTensor) else given
+            lambda value: (
+                next(values) if isinstance(value, keras.KerasTensor) else value
             ),
             call.args,
         )
-        # Calling the layer would leave traces on it.
+        # Not the layer itself, which notes down that it was called.
         outputs = keras.ops.convert_to_numpy(call.layer.call(*args))[0]
-        units = np.arange(len(known))
-        constants = Constants.where(known, outputs.astype(np.float64))
-        return Facts(inputs, constants, [units for _ in inputs])
+        ties = [np.arange(len(known)) for _ in inputs]
+        return Facts(inputs, Constants.where(known, outputs), ties)
+
+
+# By the names of the layers; n stands for 1D, 2D and 3D.
+RULES = {
+    "Dropout SpatialDropout{n} MaxPooling{n} AveragePooling{n} "
+    "GlobalMaxPooling{n} GlobalAveragePooling{n} "
+    "UpSampling{n} Cropping{n}": _Passing(),
+    "ZeroPadding{n}": _ZeroPadding(),
+    "Flatten": _Flatten(),
+    "Concatenate": _Concatenate(),
+    "Activation ReLU LeakyReLU ELU Identity GaussianNoise "
+    "Add Subtract Multiply Average Maximum Minimum": _Elementwise(),
+}
+# Operations, such as x + y, have no public classes; they are elementwise.
+OPERATIONS = "Add Subtract Multiply Maximum Minimum Relu Sigmoid Tanh".split()

@@ -2,6 +2,7 @@
 
 import inspect
 import itertools
+import warnings
 
 import keras
 import numpy as np
@@ -14,13 +15,7 @@ _WORTH_SELECTING = 0.9
 
 
 class Rebuilding:
-    """Calls new layers, of the units that stay, one after the other.
-
-    Args:
-        graph: The `Graph` of the model.
-        liveness: The `Liveness` of its units.
-        inputs: The inputs of the new model, as a flat list.
-    """
+    """Calls new layers of the units that stay, one after the other."""
 
     def __init__(self, graph, liveness, inputs):
         self._graph = graph
@@ -51,16 +46,13 @@ class Rebuilding:
         )
         if id(layer) in self._twins:
             return self._twins[id(layer)](*args, **kwargs)
-        if not isinstance(layer, keras.Operation):
-            return self._named(layer(*args, **kwargs), "cast")
         config, values = {}, None
         if step.rule is not None:
             inputs = [self._liveness.kept[id(tensor)] for tensor in call.inputs]
             selected = self._selected(step, inputs[0])
             if selected is not None:
-                units = np.flatnonzero(selected[inputs[0]])
-                taken = keras.ops.take(args[0], units, axis=-1)
-                args, inputs = (self._named(taken, "take"),), [selected]
+                args = (self._taken(args[0], selected[inputs[0]]),)
+                inputs = [selected]
             outputs = self._liveness.kept[id(call.outputs[0])]
             config, values = step.rule.rebuild(
                 call, step.weights, step.facts, inputs, outputs
@@ -85,15 +77,13 @@ class Rebuilding:
             selected[np.argmax(kept)] = True
         return selected
 
-    def _named(self, tensor, name):
-        """Returns the result of an operation, renamed.
-
-        Keras numbers names within a process: a loaded model may have them.
-        """
-        given = {getattr(c.layer, "name", None) for c in self._graph.calls}
-        operation = _keras.history(tensor).operation
-        operation.name = self._unused_name(name, given)
-        return tensor
+    def _taken(self, tensor, selected):
+        result = keras.ops.take(tensor, np.flatnonzero(selected), axis=-1)
+        # Keras numbers names within a process: a loaded model may have it.
+        given = {call.layer.name for call in self._graph.calls}
+        operation = _keras.history(result).operation
+        operation.name = self._unused_name("take", given)
+        return result
 
     def _unused_name(self, name, given=()):
         """Returns the name, numbered if it is used, or given to a layer."""
@@ -105,15 +95,10 @@ class Rebuilding:
 
 
 def twin_of(layer, changes):
-    """Returns a new layer of the same config but for some changes.
+    """Returns a new layer, or operation, of the same config but for changes.
 
-    Functions and other objects of the config that are not layers go on being
-    used. The layer itself is returned if it was adapted to data, and if it has
-    no weights and cannot be made from its config.
-
-    Args:
-        layer: A layer or operation.
-        changes: The entries of its config that change.
+    Functions and the like go on being used. The layer itself is returned if it
+    was adapted to data, or has no weights and no config to make it from.
 
     Raises:
         ValueError: If a layer with weights cannot be made from its config.
@@ -121,33 +106,37 @@ def twin_of(layer, changes):
     if hasattr(layer, "adapt"):
         return layer
     try:
-        config = {**layer.get_config(), **changes}
-        objects = _objects_of(layer, config)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of functions without a name
+            config = {**layer.get_config(), **changes}
+        objects = {
+            key: getattr(layer, key)
+            for key, value in config.items()
+            if isinstance(value, (str, dict)) and _is_object(layer, key)
+        }
         if objects:
             return type(layer)(**{**config, **objects})
         return type(layer).from_config(config)
     except Exception as error:  # whatever a layer's own code raises
-        if not getattr(layer, "weights", []):
+        if not _weights(layer):
             return layer
         raise ValueError(
-            "`compact` makes layers with weights anew: their classes must "
-            "have a `get_config` that says all, and what these are made of be "
-            "registered with Keras. Received: "
+            "`compact` makes layers with weights anew: each must be one that "
+            "Keras can make from its config. Received: "
             f"layer={layer.name!r} ({type(error).__name__}: {error})"
         ) from error
 
 
-def _objects_of(layer, config):
-    """Returns what the config describes and the layer has, layers aside."""
-    found = {key: getattr(layer, key, None) for key in config}
-    return {
-        key: value
-        for key, value in found.items()
-        if callable(value)
-        and isinstance(config[key], (dict, str))
-        and not isinstance(value, keras.Layer)
-        and not inspect.ismethod(value)
-    }
+def _is_object(layer, name):
+    """Returns whether an attribute is a function or like one, as a layer is."""
+    value = getattr(layer, name, None)
+    return callable(value) and not (
+        isinstance(value, keras.Layer) or inspect.ismethod(value)
+    )
+
+
+def _weights(layer):
+    return getattr(layer, "weights", [])  # operations have none
 
 
 def _fill(twin, layer, values):
@@ -156,17 +145,15 @@ def _fill(twin, layer, values):
     Raises:
         ValueError: If the twin has other weights than the layer.
     """
+    given = _weights(layer)
     if values is not None:
-        for weight in getattr(twin, "weights", []):
-            if weight.name in values:
-                weight.assign(values[weight.name])
-        return
-    its, own = getattr(layer, "weights", []), getattr(twin, "weights", [])
-    if [weight.shape for weight in its] != [weight.shape for weight in own]:
+        given = [values.get(weight.name, weight) for weight in _weights(twin)]
+    shapes = [tuple(weight.shape) for weight in _weights(twin)]
+    if shapes != [tuple(value.shape) for value in given]:
         raise ValueError(
-            "`compact` makes layers anew from their config, which must say "
-            f"all of their weights. Received: layer={layer.name!r}, of "
-            f"{len(its)} weights in the model and {len(own)} made anew"
+            "`compact` makes layers anew, so their config must say all of "
+            f"their weights. Received: layer={layer.name!r}, of "
+            f"{len(given)} weights in the model and {len(shapes)} made anew"
         )
-    for weight, value in zip(own, its, strict=True):
+    for weight, value in zip(_weights(twin), given, strict=True):
         weight.assign(value)

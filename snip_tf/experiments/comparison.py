@@ -8,7 +8,8 @@ import pathlib
 import keras
 import numpy as np
 
-from snip_tf import inspection, tables, training
+import snip_tf
+from snip_tf import tables, training
 from snip_tf.experiments import engines, timing
 
 TOLERANCE = 1e-4  # of a logit; float32 rounding stays well below it
@@ -58,7 +59,7 @@ def compare(cases, images, labels, *, batch_sizes, rounds):
     Raises:
         ValueError: If a network differs from the masked one.
     """
-    cases = sorted(cases, key=lambda case: case.engine)
+    cases = sorted(cases, key=lambda c: (c.engine, c.format, c.network))
     (masked,) = (case for case in cases if case.network == "masked")
     expected = _logits(masked, images)
     rows = [
@@ -83,7 +84,7 @@ def compare(cases, images, labels, *, batch_sizes, rounds):
 def _size_of(case):
     files = [path for path in case.path.rglob("*") if path.is_file()]
     contents = [path.read_bytes() for path in files or [case.path]]
-    count = inspection.flops(case.model)
+    count = snip_tf.flops(case.model)
     return {
         "format": case.format,
         "network": case.network,

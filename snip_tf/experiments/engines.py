@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import math
 import pathlib
-import warnings
 from collections.abc import Callable
 
 import keras
@@ -12,6 +11,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow.lite.tools import flatbuffer_utils
+
+from snip_tf.exporting import litert
 
 _FLOATS = (schema.TensorType.FLOAT32, schema.TensorType.FLOAT16)
 
@@ -86,12 +87,7 @@ def _saved_model(path):
 
 def _litert(path, threads):
     flatbuffer = pathlib.Path(path).read_bytes()
-    with warnings.catch_warnings():
-        # TensorFlow still has it: its successor is a package of its own.
-        warnings.filterwarnings("ignore", r"(?s).*tf\.lite\.Interpreter")
-        interpreter = tf.lite.Interpreter(
-            model_content=flatbuffer, num_threads=threads
-        )
+    interpreter = litert.interpreter(flatbuffer, threads=threads)
     (inputs,) = interpreter.get_input_details()
     (outputs,) = interpreter.get_output_details()
     allocated = None

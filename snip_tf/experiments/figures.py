@@ -12,19 +12,14 @@ import matplotlib.figure
 import matplotlib.ticker
 import numpy as np
 
-from snip_tf.experiments import pictures, records, result_tables
+from snip_tf.experiments import grouping, pictures
 
 TITLES = {
     "lenet_300_100": "LeNet-300-100",
     "lenet_5_caffe": "LeNet-5-Caffe",
 }
-_BLUE, _ORANGE, _GREEN, _RED, _PURPLE = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#D55E00",
-    "#CC79A7",
-)
+_BLUE, _ORANGE, _GREEN = "#0072B2", "#E69F00", "#009E73"
+_RED, _PURPLE = "#D55E00", "#CC79A7"
 _STYLES = (
     (_BLUE, "o", "-"),
     (_RED, "s", "--"),
@@ -42,7 +37,7 @@ def picture(name, lines):
         name: A name of `paper.EXPERIMENTS`.
         lines: What `records.read` returned.
     """
-    groups = records.groups(name, lines)
+    groups = grouping.groups(name, lines)
     draw = _DRAWINGS.get(name, _draw_errors)
     # No window, and no state that one picture leaves to the next.
     figure = matplotlib.figure.Figure(layout="constrained")
@@ -54,10 +49,15 @@ def picture(name, lines):
     return content.getvalue()
 
 
-def _nothing_of(row, groups):
-    """Returns why there is nothing to draw of a row, whatever the schedule."""
-    own = (group for group in groups if group.run.row == row)
-    return result_tables.nothing_of(*own)
+def _unfinished(groups):
+    """Returns why there is nothing of rows, of which a group is without."""
+    return {
+        group.run.row: grouping.nothing_of(
+            *(other for other in groups if other.run.row == group.run.row)
+        )
+        for group in groups
+        if not group.lines
+    }
 
 
 def _ran(groups):
@@ -77,9 +77,7 @@ def _schedules(groups):
 
 def _styles(groups):
     """Returns the style of each schedule."""
-    return dict(
-        zip(_schedules(groups)[0], itertools.cycle(_STYLES), strict=False)
-    )
+    return dict(zip(_schedules(groups)[0], itertools.cycle(_STYLES)))
 
 
 def _draw_levels(figure, groups):
@@ -95,7 +93,7 @@ def _draw_levels(figure, groups):
         for group in _ran(own):
             if not group.run.settings.sparsity:
                 axes.axhline(
-                    group.mean("test_error"),
+                    group.test_error,
                     color=styles[_schedule(group)][0],
                     linestyle=(0, (6, 4)),
                     linewidth=1,
@@ -115,9 +113,10 @@ def _draw_batch_sizes(figure, groups):
     places = [rows.index(group.run.row) for group in groups]
     _draw_curves(axes, groups, places, _styles(groups), "SNIP at 90%")
     ran = {group.run.row for group in _ran(groups)}
+    unfinished = _unfinished(groups)
     labels = [
         f"{row.settings.score_batch_size:,}"
-        + ("" if row in ran else f"\n{_nothing_of(row, groups)}")
+        + ("" if row in ran else f"\n{unfinished[row]}")
         for row in rows
     ]
     axes.set_xticks(range(len(rows)), labels)
@@ -141,8 +140,8 @@ def _draw_curves(axes, groups, places, styles, name):
         seeds = " or ".join(map(str, counts))
         axes.errorbar(
             [place for place, _ in curve],
-            [group.mean("test_error") for _, group in curve],
-            [group.deviation("test_error") or 0 for _, group in curve],
+            [group.test_error for _, group in curve],
+            [np.nan_to_num(group.test_error_std) for _, group in curve],
             color=color,
             marker=marker,
             linestyle=line,
@@ -173,49 +172,27 @@ def _draw_errors(figure, groups):
     figure.set_size_inches(_WIDTH, 1.2 + 0.24 * len(groups))
     axes = figure.subplots()
     schedules, is_one = _schedules(groups)
-    spread = any(g.deviation("test_error") is not None for g in groups)
-    ours = "mean ± standard deviation over the seeds" if spread else "one seed"
+    spread = any(group.test_error_std >= 0 for group in groups)
+    seeds = "mean ± standard deviation over the seeds" if spread else "one seed"
     labels = []
     for place, group in enumerate(groups):
-        label = result_tables.label(group)
+        label = grouping.label(group)
         if not group.lines:
-            label += f", {result_tables.nothing_of(group)}"
+            label += f", {grouping.nothing_of(group)}"
         elif not is_one:
             label += f", {group.run.schedule}"
         labels.append(label)
-        # A little above and below each other, as they can be the same.
-        if group.lines:
-            _draw_error(
-                axes,
-                place - 0.12,
-                group.mean("test_error"),
-                group.deviation("test_error"),
-                color=_BLUE,
-                marker="o",
-                label=f"ours, {ours}",
-            )
-        row = group.run.row
-        if row.paper and group.run.is_on_own_data:
-            _draw_error(
-                axes,
-                place + 0.12,
-                row.paper_error,
-                row.paper_std,
-                color=_RED,
-                marker="D",
-                markerfacecolor="none",
-                label="paper",
-            )
-        if row.authors and group.run.is_on_own_data:
-            _draw_error(
-                axes,
-                place + 0.3,
-                row.authors,
-                None,
-                color=_GREEN,
-                marker="^",
-                markerfacecolor="none",
-                label="authors' code",
+        for offset, error, deviation, whose in _errors_of(group):
+            axes.errorbar(
+                [error],
+                [place + offset],
+                # One seed, and most of what the paper prints, has none.
+                xerr=[deviation] if deviation and deviation >= 0 else None,
+                ls="",
+                ms=5,
+                capsize=2,
+                label=f"ours, {seeds}" if whose == "ours" else whose,
+                **_ERROR_STYLES[whose],
             )
     axes.set_yticks(range(len(groups)), labels)
     axes.set_ylim(len(groups) - 0.5, -0.5)
@@ -226,11 +203,27 @@ def _draw_errors(figure, groups):
     _legend(figure, [axes], ncols=3)
 
 
-def _draw_error(axes, place, error, deviation, **style):
-    spread = None if deviation is None else [deviation]
-    axes.errorbar(
-        [error], [place], xerr=spread, ls="", ms=5, capsize=2, **style
-    )
+def _errors_of(group):
+    """Yields what is drawn of a group: offset, error, deviation and whose."""
+    # A little above and below each other, as they can be the same.
+    if group.lines:
+        yield -0.12, group.test_error, group.test_error_std, "ours"
+    row = group.run.row
+    if row.paper and group.run.is_on_own_data:
+        yield 0.12, row.paper_error, row.paper_std, "paper"
+    if row.authors and group.run.is_on_own_data:
+        yield 0.3, row.authors, None, "authors' code"
+
+
+_ERROR_STYLES = {
+    "ours": {"color": _BLUE, "marker": "o"},
+    "paper": {"color": _RED, "marker": "D", "markerfacecolor": "none"},
+    "authors' code": {
+        "color": _GREEN,
+        "marker": "^",
+        "markerfacecolor": "none",
+    },
+}
 
 
 def _spread_out(axes):
@@ -253,9 +246,10 @@ def _draw_losses(figure, groups):
     axes = figure.subplots()
     schedules, is_one = _schedules(groups)
     for group in _ran(groups):
-        name = group.run.row.name
-        color, marker, line = _LOSS_STYLES[name]
-        losses = np.array(group.values("train_cross_entropies"))
+        name, color, marker, line = _LOSS_STYLES[group.run.row.name]
+        losses = np.array(
+            [line["train_cross_entropies"] for line in group.lines]
+        )
         period = group.run.settings.validate_every
         schedule = "" if is_one else f", {_schedule(group)}"
         axes.plot(
@@ -267,7 +261,7 @@ def _draw_losses(figure, groups):
             markersize=3.5,
             # A marker here and there tells the curves apart in grey.
             markevery=max(1, losses.shape[1] // 12),
-            label=f"{_LOSS_LABELS[name]}{schedule}",
+            label=f"{name}{schedule}",
         )
     unit = f" ({schedules[0]})" if is_one else ""
     axes.set_xlabel(f"iteration{unit}")
@@ -278,29 +272,21 @@ def _draw_losses(figure, groups):
     # Room for the markers of what is zero.
     axes.set_ylim(bottom=-0.04 * axes.get_ylim()[1])
     axes.grid(alpha=0.3)
-    missing = [
-        f"{row.name} {_nothing_of(row, groups)}"
-        for row in dict.fromkeys(g.run.row for g in groups if not g.lines)
-    ]
-    if missing:
-        axes.set_title(", ".join(missing))
+    unfinished = _unfinished(groups).items()
+    if unfinished:
+        axes.set_title(
+            ", ".join(f"{row.name} {why}" for row, why in unfinished)
+        )
     _legend(figure, [axes], ncols=2 if is_one else 1)
 
 
 # The colours of the paper's curves, as near as they come.
 _LOSS_STYLES = {
-    "dense-true": (_RED, "s", "-"),
-    "sparse-true": (_BLUE, "o", "--"),
-    "dense-random": (_GREEN, "^", "-"),
-    "dense-random-l2": (_PURPLE, "D", "-."),
-    "sparse-random": (_ORANGE, "v", "--"),
-}
-_LOSS_LABELS = {
-    "dense-true": "dense, true labels",
-    "sparse-true": "99% pruned, true labels",
-    "dense-random": "dense, random labels",
-    "dense-random-l2": "dense, random labels, L2",
-    "sparse-random": "99% pruned, random labels",
+    "dense-true": ("dense, true labels", _RED, "s", "-"),
+    "sparse-true": ("99% pruned, true labels", _BLUE, "o", "--"),
+    "dense-random": ("dense, random labels", _GREEN, "^", "-"),
+    "dense-random-l2": ("dense, random labels, L2", _PURPLE, "D", "-."),
+    "sparse-random": ("99% pruned, random labels", _ORANGE, "v", "--"),
 }
 
 _DRAWINGS = {

@@ -6,8 +6,8 @@
 import dataclasses
 
 from snip_tf import training
-from snip_tf.experiments import runs
-from snip_tf.experiments.rows import Experiment, Row, named, settings
+from snip_tf.experiments import printed, runs
+from snip_tf.experiments.rows import Experiment, Row, named_row, run_settings
 
 _MNIST = training.RECIPES["mnist"]
 _SHORT = _MNIST.scaled_to(10_000)  # the drops in proportion
@@ -32,67 +32,36 @@ _FIGURE_1 = Experiment(
     source="Lee et al. 2019, Figure 1",
     seeds=5,
     rows=tuple(
-        named(model, sparsity, recipe=recipe)
+        named_row(model, sparsity, recipe=recipe)
         for model, recipe in _SHORT_OF.items()
         for sparsity in (0.0, *_TENTHS)
     ),
     note=_LENETS_NOTE,
 )
 
-AUTHORS = (
-    "The authors' released code was run under tf.compat.v1: LeNet-300-100 for "
-    "20,000 iterations with three seeds, LeNet-5-Caffe for 10,000 with one, "
-    "the learning rate dropping from 0.1 at one half and three quarters."
-)
 
-# Table 1, LeNet-300-100: sparsity, error, and that of the authors' code.
-_PRINTED_300_100 = (
-    (0.0, "1.7", 1.45),
-    (0.95, "1.6", 2.18),
-    (0.98, "2.4", 3.29),
-)
+def _table_1_rows():
+    # The recipe as it is for the small network, whose step is cheap.
+    for printed_row in printed.LENET_300_100:
+        yield named_row("lenet_300_100", *printed_row, recipe=_MNIST)
+    for sparsity, paper, _ in printed.LENET_5_CAFFE:
+        yield named_row("lenet_5_caffe", sparsity, paper, recipe=_SHORT_LENET_5)
+    # Also at the paper's rate, at which the authors' code ran and which most
+    # of its pruned runs bear.
+    for printed_row in printed.LENET_5_CAFFE:
+        yield named_row(
+            "lenet_5_caffe", *printed_row, suffix="-at-0.1", recipe=_SHORT
+        )
 
-# Table 1: the recipe as it is for the small network, whose step is cheap.
-# LeNet-5-Caffe also at the paper's rate, which most of its pruned runs bear.
+
 _TABLE_1 = Experiment(
     title="SNIP on LeNets, and other methods as the paper quotes them",
     source="Lee et al. 2019, Table 1",
     seeds=5,
-    rows=tuple(
-        named(
-            model,
-            sparsity,
-            suffix=suffix,
-            paper=paper,
-            authors=authors,
-            recipe=recipe,
-        )
-        for model, recipe, suffix, sparsity, paper, authors in (
-            *(
-                ("lenet_300_100", _MNIST, "", *printed)
-                for printed in _PRINTED_300_100
-            ),
-            ("lenet_5_caffe", _SHORT_LENET_5, "", 0.0, "0.9", None),
-            ("lenet_5_caffe", _SHORT_LENET_5, "", 0.98, "0.8", None),
-            ("lenet_5_caffe", _SHORT_LENET_5, "", 0.99, "1.1", None),
-            ("lenet_5_caffe", _SHORT, "-at-0.1", 0.0, "0.9", None),
-            ("lenet_5_caffe", _SHORT, "-at-0.1", 0.98, "0.8", 0.98),
-            ("lenet_5_caffe", _SHORT, "-at-0.1", 0.99, "1.1", 1.48),
-        )
+    rows=tuple(_table_1_rows()),
+    note=(
+        f"{_LENETS_NOTE} In the rows at-0.1 it starts at 0.1. {printed.AUTHORS}"
     ),
-    note=f"{_LENETS_NOTE} In the rows at-0.1 it starts at 0.1. {AUTHORS}",
-)
-
-# Table 1: method, criterion, sparsity and error of LeNet-300-100, the same of
-# LeNet-5-Caffe, all in percent.
-QUOTED = (
-    ("LWC", "magnitude", 91.7, 1.6, 91.7, 0.8),
-    ("DNS", "magnitude", 98.2, 2.0, 99.1, 0.9),
-    ("LC", "magnitude", 99.0, 3.2, 99.0, 1.1),
-    ("SWS", "Bayesian", 95.6, 1.9, 99.5, 1.0),
-    ("SVD", "Bayesian", 98.5, 1.9, 99.6, 0.8),
-    ("OBD", "Hessian", 92.0, 2.0, 92.0, 2.7),
-    ("L-OBS", "Hessian", 98.5, 2.0, 99.0, 2.1),
 )
 
 # As many iterations as the authors' code had for its errors in Table 1.
@@ -117,17 +86,11 @@ _ABLATIONS = Experiment(
     seeds=5,
     rows=(
         *(
-            named(
-                "lenet_300_100",
-                sparsity,
-                paper=paper,
-                authors=authors,
-                recipe=_AUTHORS,
-            )
-            for sparsity, paper, authors in _PRINTED_300_100
+            named_row("lenet_300_100", *printed_row, recipe=_AUTHORS)
+            for printed_row in printed.LENET_300_100
         ),
         *(
-            named(
+            named_row(
                 "lenet_300_100",
                 0.95,
                 suffix=f"-{name}",
@@ -137,38 +100,22 @@ _ABLATIONS = Experiment(
         ),
     ),
     note=(
-        f"{AUTHORS} Each change is one to the row of 95%. reinit: the kept "
-        "weights are drawn anew, as in the authors' code. random-biases: from "
-        "a truncated normal, not zero. vs_x, vs_h: Glorot's and He's "
+        f"{printed.AUTHORS} Each change is one to the row of 95%. reinit: the "
+        "kept weights are drawn anew, as in the authors' code. random-biases: "
+        "from a truncated normal, not zero. vs_x, vs_h: Glorot's and He's "
         "initialisation, not LeCun's. at-: the initial learning rate. 60k: "
         "as in Table 1."
     ),
 )
 
-# Table 2: network, data, weights and errors before and after.
-_TABLE_2_PRINTED = (
-    ("alexnet_s", "cifar10", "5.1m", "507k", "14.12", "14.99"),
-    ("alexnet_b", "cifar10", "8.5m", "849k", "13.92", "14.50"),
-    ("vgg_c", "cifar10", "10.5m", "526k", "6.82", "7.27"),
-    ("vgg_d", "cifar10", "15.2m", "762k", "6.76", "7.09"),
-    ("vgg_like", "cifar10", "14.9m", "449k", "8.26", "8.00"),
-    ("wrn_16_8", "cifar10", "10.0m", "548k", "6.21", "6.63"),
-    ("wrn_16_10", "cifar10", "17.1m", "856k", "5.91", "6.43"),
-    ("wrn_22_8", "cifar10", "17.2m", "858k", "6.14", "5.85"),
-    ("lstm_s", "mnist", "137k", "6.8k", "1.88", "1.57"),
-    ("lstm_b", "mnist", "536k", "26.8k", "1.15", "1.35"),
-    ("gru_s", "mnist", "104k", "5.2k", "1.87", "2.41"),
-    ("gru_b", "mnist", "404k", "20.2k", "1.71", "1.52"),
-)
-
 
 def _table_2_rows():
-    for model, dataset, before, after, dense, sparse in _TABLE_2_PRINTED:
+    for model, dataset, before, after, dense, sparse in printed.TABLE_2:
         for sparsity, parameters, paper in (
             (0.0, before, dense),
             (runs.SPARSITIES[model], after, sparse),
         ):
-            row = named(model, sparsity, paper=paper, dataset=dataset)
+            row = named_row(model, sparsity, paper, dataset=dataset)
             yield dataclasses.replace(row, parameters=parameters)
 
 
@@ -187,7 +134,7 @@ _FIGURE_2 = Experiment(
     rows=tuple(
         Row(
             f"{dataset}-class{label}",
-            settings("lenet_300_100", dataset=dataset, score_label=label),
+            run_settings("lenet_300_100", dataset=dataset, score_label=label),
             sparsities=_TENTHS,
         )
         for dataset in ("mnist", "fashion_mnist")
@@ -203,7 +150,7 @@ _FIGURE_3 = Experiment(
     rows=tuple(
         Row(
             f"scored-on-{size}",
-            settings(
+            run_settings(
                 "lenet_300_100", 0.9, recipe=_SHORT, score_batch_size=size
             ),
             pictures=True,
@@ -220,32 +167,6 @@ _FIGURE_3 = Experiment(
 _ADAM = training.Recipe(
     steps=10_000, batch_size=100, learning_rate=1e-3, optimizer="adam", l2=0.0
 )
-_TABLE_3_PRINTED = {
-    "lenet_300_100": (
-        "1.90 ± 0.09",
-        "1.96 ± 0.11",
-        "1.91 ± 0.10",
-        "1.88 ± 0.10",
-    ),
-    "lenet_5_caffe": (
-        "0.89 ± 0.04",
-        "0.87 ± 0.05",
-        "0.88 ± 0.07",
-        "0.85 ± 0.05",
-    ),
-    "lstm_s": (
-        "2.93 ± 0.20",
-        "3.03 ± 0.17",
-        "1.48 ± 0.09",
-        "1.47 ± 0.08",
-    ),
-    "gru_s": (
-        "47.61 ± 20.49",
-        "46.48 ± 22.25",
-        "1.80 ± 0.10",
-        "1.80 ± 0.14",
-    ),
-}
 _TABLE_3 = Experiment(
     title="The initialisation that the scores are taken at, at 90%",
     source="Lee et al. 2019, Table 3",
@@ -253,18 +174,18 @@ _TABLE_3 = Experiment(
     rows=tuple(
         Row(
             f"{model}-{initializer}",
-            settings(
+            run_settings(
                 model,
                 0.9,
                 recipe=_ADAM,
                 kernel_initializer=initializer,
                 train_initializer="vs_x",
             ),
-            paper=printed,
+            paper=error,
         )
-        for model, row in _TABLE_3_PRINTED.items()
-        for initializer, printed in zip(
-            ("rn", "tn", "vs_x", "vs_h"), row, strict=True
+        for model, errors in printed.TABLE_3
+        for initializer, error in zip(
+            ("rn", "tn", "vs_x", "vs_h"), errors, strict=True
         )
     ),
     note=(
@@ -284,7 +205,7 @@ _FIGURE_4 = Experiment(
     rows=tuple(
         Row(
             name,
-            settings(
+            run_settings(
                 "lenet_5_caffe",
                 sparsity,
                 recipe=recipe,
@@ -313,7 +234,7 @@ _CONTROLS = Experiment(
     source="Not in the paper; the controls of Frankle et al. 2021",
     seeds=3,
     rows=tuple(
-        named(
+        named_row(
             model,
             sparsity,
             suffix=f"-{name}",

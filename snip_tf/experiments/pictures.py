@@ -40,13 +40,8 @@ def draw_classes(figure, groups):
         for dataset in datasets
     }
     sheets = {
-        dataset: _sheet(
-            [
-                [_picture(group, sparsity) for group in own[dataset]]
-                for sparsity in sparsities
-            ]
-        )
-        for dataset in datasets
+        dataset: _sheet([[_picture(g, s) for g in alike] for s in sparsities])
+        for dataset, alike in own.items()
     }
     brightest = max(np.nanmax(sheet, initial=1) for sheet in sheets.values())
     for axes, dataset in zip(panels, datasets, strict=True):
@@ -88,7 +83,8 @@ def draw_batch_sizes(figure, groups):
         size = group.run.settings.score_batch_size
         scored, left = (figure.add_subplot(grid[row, column]) for row in (0, 1))
         scored.set_title(f"{size:,}")
-        _show(scored, _mean_image(group), 255)
+        mean = _image(group, lambda line: line["mean_image"])
+        _show(scored, mean, 255)
         image = _show(left, kept[column], brightest)
         first += [scored, left]
         for axes in (scored, left):
@@ -109,16 +105,15 @@ def _first_of_rows(groups):
 
 def _picture(group, sparsity):
     """Returns the connections that each pixel keeps, NaN if it was not run."""
-    if not group.lines:
-        return np.full((_SIDE, _SIDE), np.nan)
-    kept = group.lines[0]["kept_per_pixel"][f"{sparsity:g}"]
-    return np.reshape(kept, (_SIDE, _SIDE)).astype(float)
+    return _image(group, lambda line: line["kept_per_pixel"][f"{sparsity:g}"])
 
 
-def _mean_image(group):
+def _image(group, pixels_of):
+    """Returns an image of the first line of a group, NaN if it has none."""
     if not group.lines:
         return np.full((_SIDE, _SIDE), np.nan)
-    return np.reshape(group.lines[0]["mean_image"], (_SIDE, _SIDE))
+    pixels = pixels_of(group.lines[0])
+    return np.reshape(pixels, (_SIDE, _SIDE)).astype(float)
 
 
 def _sheet(rows):

@@ -1,19 +1,28 @@
-"""The report of an experiment, from its recorded lines alone."""
+"""The page of an experiment, from its recorded lines alone."""
 
-import os
-
-from snip_tf import training
-from snip_tf.experiments import estimates, paper, records, result_tables
+from snip_tf import _atomic, training
+from snip_tf.experiments import (
+    estimates,
+    figures,
+    grouping,
+    paper,
+    printed,
+    records,
+    tables,
+)
 
 _ERRORS = (
     "Test errors are in percent and after the last step, never the best of "
     "several: mean ± sample standard deviation over the seeds. Only where it "
-    "says so are they those at the best validation."
+    "says so are they those at the best validation. A difference is our mean "
+    "less another error, with several seeds also in our standard deviations "
+    "(sd)."
 )
-_DIFFERENCES = (
-    "A difference is our mean less another error, with several seeds also in "
-    "our standard deviations (sd)."
+_STRAYS = "lines of runs that are no longer part of the experiment."
+_QUOTED = (
+    f"As the paper quotes other methods:\n\n{tables.markdown(*printed.QUOTED)}"
 )
+_SHORTENED = "\\* A **shortened schedule**"
 
 
 def write(names, directory):
@@ -25,9 +34,6 @@ def write(names, directory):
         names: Names of `paper.EXPERIMENTS`.
         directory: The path of the directory they are in.
     """
-    # Needs matplotlib, which nothing else here does.
-    from snip_tf.experiments import figures
-
     if not names:
         raise FileNotFoundError(f"There is nothing to draw in {directory}")
     for name in names:
@@ -44,10 +50,9 @@ def write(names, directory):
 
 
 def _replace(path, content):
-    # Two experiments may end at the same time.
-    beside = path.with_suffix(f".{os.getpid()}.part")
-    beside.write_bytes(content)
-    beside.replace(path)
+    # Whole or not at all: two experiments may end at the same time.
+    with _atomic.replaced(path) as new:
+        new.write_bytes(content)
     print(f"Wrote {path}")
 
 
@@ -61,43 +66,36 @@ def recorded(directory):
 
 
 def text(name, lines):
-    """Returns the report of an experiment.
+    """Returns the page of an experiment.
 
     Args:
         name: A name of `paper.EXPERIMENTS`.
         lines: What `records.read` returned.
     """
     experiment = paper.EXPERIMENTS[name]
-    groups = records.groups(name, lines)
-    header, rows = result_tables.header_and_rows(name, groups)
+    groups = grouping.groups(name, lines)
+    failed = "; ".join(_failures(name, lines))
+    strays = sum(records.run_of(name, line) is None for line in lines)
     parts = [
         f"# {experiment.title}",
         f"{experiment.source}. {experiment.note}",
         f"![{experiment.title}]({name}.png)",
+        "" if experiment.rows[0].sparsities else _ERRORS,
+        _markdown(tables.of_experiment(name, groups)),
+        _schedules(groups),
+        _QUOTED if name == "table_1" else "",
+        f"Failed: {failed}." if failed else "",
+        f"Left out: {strays} {_STRAYS}" if strays else "",
+        _surroundings(groups),
+        f"`python scripts/reproduce.py --experiment={name}`",
     ]
-    if not experiment.rows[0].sparsities:
-        parts.append(f"{_ERRORS} {_DIFFERENCES}")
-    parts += [_markdown(header, rows), *_schedules(groups)]
-    if name == "table_1":
-        parts += ["As the paper quotes other methods:", _quoted()]
-    failed = _failed(name, lines)
-    if failed:
-        parts.append(f"Failed: {'; '.join(failed)}.")
-    strays = records.strays(name, lines)
-    if strays:
-        parts.append(
-            f"Left out: {len(strays)} lines of runs that are no longer part "
-            "of the experiment."
-        )
-    parts.append(_surroundings(groups))
-    parts.append(f"`python scripts/reproduce.py --experiment={name}`")
     if any(
         group.run.settings != group.run.row.at() or group.run.departures
         for group in groups
     ):
         flags = "`--steps`, `--dataset` or `--backend`"
         parts[-1] += f", with the {flags} that the rows say"
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def comparison(directory):
@@ -107,67 +105,50 @@ def comparison(directory):
         directory: The path of the directory of the lines.
     """
     groups = {
-        name: records.groups(name, records.read(directory / f"{name}.jsonl"))
+        name: grouping.groups(name, records.read(directory / f"{name}.jsonl"))
         for name in paper.EXPERIMENTS
     }
-    header, rows = result_tables.comparison(groups)
     parts = [
         "# The paper's errors, those of its authors' code, and ours",
-        f"{_ERRORS} {_DIFFERENCES} {paper.AUTHORS}",
-        _markdown(header, rows),
-        "\\* A **shortened schedule**.",
+        f"{_ERRORS} {printed.AUTHORS}",
+        _markdown(tables.comparison(groups)),
+        f"{_SHORTENED}.",
     ]
     return "\n\n".join(parts) + "\n"
 
 
 def _schedules(groups):
-    """Returns what is to be said of shortened schedules, in a list."""
-    shortened = {
-        (
-            group.run.settings.dataset,
-            group.run.settings.recipe.steps,
-            group.run.settings.recipe.drops,
-        )
+    """Returns what is to be said of shortened schedules, if there are any."""
+    settings = [
+        group.run.settings
         for group in groups
-        if group.was_run and group.run.is_shortened
-    }
-    if not shortened:
-        return []
-    said = []
-    for dataset, steps, drops in sorted(shortened):
-        full = training.RECIPES[dataset].steps
-        where = " and ".join(f"{drop:,}" for drop in drops)
-        rate = f"dropping at {where}" if drops else "constant"
-        said.append(
-            f"{steps:,} of {full:,} iterations on {dataset}, the learning "
-            f"rate {rate}"
-        )
-    return [f"\\* A **shortened schedule**: {'; '.join(said)}."]
-
-
-def _quoted():
-    header = (
-        "method",
-        "criterion",
-        "LeNet-300-100, sparsity",
-        "error",
-        "LeNet-5-Caffe, sparsity",
-        "error",
-    )
-    rows = [
-        (method, criterion, *(f"{number}" for number in numbers))
-        for method, criterion, *numbers in paper.QUOTED
+        if grouping.was_run(group) and group.run.is_shortened
     ]
-    return _markdown(header, rows)
+    said = []
+    for dataset, steps, drops in sorted(
+        {(s.dataset, s.recipe.steps, s.recipe.drops) for s in settings}
+    ):
+        where = " and ".join(f"{drop:,}" for drop in drops)
+        said.append(
+            f"{steps:,} of {training.RECIPES[dataset].steps:,} iterations on "
+            f"{dataset}, the learning rate "
+            + (f"dropping at {where}" if drops else "constant")
+        )
+    return f"{_SHORTENED}: {'; '.join(said)}." if said else ""
 
 
-def _failed(name, lines):
-    failed = []
-    for run, line in records.by_run(name, lines).values():
-        if "error" in line:
-            what = ", ".join([run.schedule, *run.departures])
-            failed.append(f"{run.name} ({what}): {line['error']}")
-    return failed
+def _markdown(table):
+    return tables.markdown(table[0], (row.values() for row in table))
+
+
+def _failures(name, lines):
+    """Returns what failed, on what, and why."""
+    return [
+        f"{run.name} ({', '.join([run.schedule, *run.departures])}): "
+        f"{line['error']}"
+        for run, line in records.by_run(name, lines).items()
+        if "error" in line
+    ]
 
 
 def _surroundings(groups):
@@ -197,9 +178,3 @@ def _surroundings(groups):
         f"commit {seen_of('commit')} on {seen_of('processor')}, cores a run: "
         f"{seen_of('cores')}; {versions}."
     )
-
-
-def _markdown(header, rows):
-    """Returns a table in Markdown."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,7 +1,8 @@
-"""What an experiment is made of: rows of settings, each with its source."""
+"""What the paper's experiments are made of: rows, and the runs of a row."""
 
 import dataclasses
 import math
+import re
 
 from snip_tf import training
 from snip_tf.experiments import runs
@@ -47,18 +48,66 @@ class Row:
 
     def at(self, *, seed=0, steps=None, dataset=None):
         """Returns the settings with another seed, schedule or data set."""
-        settings = self.settings
-        recipe, period = settings.recipe, settings.validate_every
+        recipe, period = self.settings.recipe, self.settings.validate_every
         if steps is not None and steps != recipe.steps:
             recipe = recipe.scaled_to(steps)
             period = _period(steps, period)
         return dataclasses.replace(
-            settings,
+            self.settings,
             seed=seed,
             recipe=recipe,
             validate_every=period,
-            dataset=dataset or settings.dataset,
+            dataset=dataset or self.settings.dataset,
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One training, or one scoring where the row says so.
+
+    Attributes:
+        row: The `Row` it belongs to.
+        settings: Its `runs.Settings`; its `data_dir` is None.
+        backend: The Keras backend it is trained on.
+    """
+
+    row: Row
+    settings: runs.Settings
+    backend: str = "tensorflow"
+
+    @property
+    def name(self):
+        """What it is called in reports, unique within an experiment."""
+        return f"{self.row.name}-seed{self.settings.seed}"
+
+    @property
+    def is_on_own_data(self):
+        """Whether it is on the data set that its row names."""
+        return self.settings.dataset == self.row.settings.dataset
+
+    @property
+    def departures(self):
+        """The data set and the backend, where they are not its row's."""
+        backends = [] if self.backend == "tensorflow" else [self.backend]
+        datasets = [] if self.is_on_own_data else [self.settings.dataset]
+        return datasets + backends
+
+    @property
+    def is_shortened(self):
+        """Whether it trains for fewer iterations than the full recipe."""
+        full = training.RECIPES[self.settings.dataset].steps
+        return not self.row.sparsities and self.settings.recipe.steps < full
+
+    @property
+    def schedule(self):
+        """How long it trains, in words; what is shortened says so."""
+        steps = f"{self.settings.recipe.steps:,}"
+        if self.row.sparsities:
+            return "no steps"
+        if not self.is_shortened:
+            return f"{steps} steps"
+        full = training.RECIPES[self.settings.dataset].steps
+        return f"shortened: {steps} of {full:,} steps"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,8 +128,49 @@ class Experiment:
     rows: tuple[Row, ...]
     note: str = ""
 
+    def runs(
+        self,
+        *,
+        seeds=None,
+        steps=None,
+        dataset="mnist",
+        backend="tensorflow",
+        only="",
+    ):
+        """Returns its `Run`s, all of a seed together.
 
-def settings(
+        Args:
+            seeds: The number of seeds; by default the experiment's.
+            steps: The iterations of each run; by default those of its row.
+            dataset: What takes the place of MNIST.
+            backend: The Keras backend to train on.
+            only: A regular expression that must be found in a run's name.
+
+        Raises:
+            ValueError: If that leaves no run.
+        """
+        planned = []
+        for seed in range(seeds or self.seeds):
+            for row in self.rows:
+                other = dataset if row.settings.dataset == "mnist" else None
+                settings = row.at(seed=seed, steps=steps, dataset=other)
+                planned.append(Run(row, settings, backend))
+        try:
+            chosen = [run for run in planned if re.search(only, run.name)]
+        except re.error as error:
+            raise ValueError(
+                "--only must be a regular expression. "
+                f"Received: {only} ({error})"
+            ) from error
+        if not chosen:
+            raise ValueError(
+                "--only must be found in the name of a run, such as "
+                f"{planned[0].name}. Received: {only}"
+            )
+        return chosen
+
+
+def run_settings(
     model, sparsity=0.0, *, dataset="mnist", recipe=None, period=_PERIOD, **more
 ):
     """Returns settings whose batches and validations fit their recipe."""
@@ -95,14 +185,11 @@ def settings(
     )
 
 
-def named(model, sparsity=0.0, *, suffix="", paper="", authors=None, **options):
-    """Returns a row that is named by its network, sparsity and suffix."""
-    return Row(
-        f"{model}-{sparsity:g}{suffix}",
-        settings(model, sparsity, **options),
-        paper=paper,
-        authors=authors,
-    )
+def named_row(model, sparsity, paper="", authors=None, *, suffix="", **options):
+    """Returns a `Row` that is named by its network, sparsity and suffix."""
+    settings = run_settings(model, sparsity, **options)
+    name = f"{model}-{sparsity:g}{suffix}"
+    return Row(name, settings, paper=paper, authors=authors)
 
 
 def _period(steps, longest):

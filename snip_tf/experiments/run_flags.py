@@ -1,193 +1,182 @@
-"""The flags of a run, shared by the scripts that start one."""
+"""The flags that scripts share, each defined once.
+
+A script calls what defines the flags that it needs and no others, so that what
+it would ignore is an unknown flag. All are the script's own in its --help.
+"""
 
 import dataclasses
+import inspect
+import pathlib
+import re
+import typing
 
 from absl import app, flags
 
 import snip_tf
-from snip_tf import data, models, training
-from snip_tf.experiments import program, runs
+from snip_tf import data, models, scores, training
+from snip_tf.experiments import program, run_directory, runs
 
-_MODEL = flags.DEFINE_enum("model", None, models.NAMES, "The network.")
-_DATASET = flags.DEFINE_enum("dataset", "mnist", data.NAMES, "The data set.")
-_DATA_DIR = flags.DEFINE_string(
-    "data_dir",
-    None,
-    "TFDS data directory to read; by default TFDS_DATA_DIR, else TFDS' own "
-    "directory, into which TFDS downloads.",
-)
-_SPARSITY = flags.DEFINE_float(
-    "sparsity", 0.0, "The fraction of weights to remove, in [0, 1)."
-)
-_SEED = flags.DEFINE_integer(
-    "seed",
-    0,
-    "Fixes the validation split, the draw, the scoring batch and the order.",
-    lower_bound=0,
-)
-_SCORE_BATCH_SIZE = flags.DEFINE_integer(
-    "score_batch_size",
-    None,
-    "Training images to score on; by default one training batch.",
-    lower_bound=1,
-)
-_REINIT = flags.DEFINE_bool(
-    "reinit", False, "Draw the kept weights anew after scoring."
-)
-_CRITERION = flags.DEFINE_enum(
-    "criterion",
-    "snip",
-    runs.CRITERIA,
-    "What weights are scored by; the others are controls.",
-)
-_KERNEL_INITIALIZER = flags.DEFINE_string(
-    "kernel_initializer",
-    "lecun",
-    "Initialiser of the kernels: rn, tn, vs_x, vs_h (Table 3), lecun, or any "
-    "of Keras by its name.",
-)
-_TRAIN_INITIALIZER = flags.DEFINE_string(
-    "train_initializer",
-    None,
-    "Initialiser from which the kept kernels are drawn anew after scoring.",
-)
-_BIAS_INITIALIZER = flags.DEFINE_string(
-    "bias_initializer", "zeros", "Keras initialiser of the biases."
-)
-_RUN_DIR = flags.DEFINE_string(
-    "run_dir", None, "Directory of the run; by default one under runs/."
-)
-_OVERWRITE = flags.DEFINE_bool(
-    "overwrite",
-    False,
-    "Replace a finished run in the run directory, or another one that was "
-    "stopped. The same goes on.",
-)
+FLAGS = flags.FLAGS
+flags.disclaim_key_flags()
 
-# The recipe; what is not given comes from the data set's.
-_RECIPE = {
-    "steps": flags.DEFINE_integer(
-        "steps",
-        None,
-        "Iterations. Unless --drops is given they move in proportion.",
-        lower_bound=1,
-    ),
-    "batch_size": flags.DEFINE_integer(
-        "batch_size", None, "Examples an iteration.", lower_bound=1
-    ),
-    "learning_rate": flags.DEFINE_float(
-        "learning_rate", None, "Initial learning rate.", lower_bound=0.0
-    ),
-    "drops": flags.DEFINE_list(
-        "drops", None, "Steps at which the learning rate drops, ascending."
-    ),
-    "decay": flags.DEFINE_float(
-        "decay", None, "Factor of the learning rate at a drop."
-    ),
-    "optimizer": flags.DEFINE_enum(
-        "optimizer", None, training.OPTIMIZERS, "The optimiser."
-    ),
-    "momentum": flags.DEFINE_float("momentum", None, "Momentum of SGD."),
-    "l2": flags.DEFINE_float(
-        "l2",
-        None,
-        "Factor of the sum of squared weights in the loss.",
-        lower_bound=0.0,
-    ),
+_DEFINE = {
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+    bool: flags.DEFINE_bool,
+    str: flags.DEFINE_string,
 }
-_VALIDATE_EVERY = flags.DEFINE_integer(
-    "validate_every",
-    None,
-    "Steps between two validations; must divide --steps. By default 1000, or "
-    "all if that does not divide them.",
-    lower_bound=1,
-)
+_CHOICES = {
+    "model": models.NAMES,
+    "criterion": scores.SCORES,
+    "optimizer": training.OPTIMIZERS,
+}
+_LEAST = {
+    "batch_size": 1,
+    "l2": 0.0,
+    "learning_rate": 0.0,
+    "score_batch_size": 1,
+    "seed": 0,
+    "steps": 1,
+    "validate_every": 1,
+}
+
+# What is there for the scores alone, and for a network that is built.
+_SCORING = ("score_batch_size", "criterion", "reinit", "train_initializer")
+_BUILDING = (*_SCORING, "kernel_initializer", "bias_initializer")
 
 
-# What only the building and pruning of a network needs.
-_BUILDING = (
-    "score_batch_size",
-    "criterion",
-    "reinit",
-    "kernel_initializer",
-    "train_initializer",
-    "bias_initializer",
-)
+def define_data(text="The data set; by default mnist."):
+    """Defines --dataset and --data_dir."""
+    flags.DEFINE_enum("dataset", None, data.NAMES, text)
+    flags.DEFINE_string(
+        "data_dir",
+        None,
+        "TFDS data directory to read; by default TFDS_DATA_DIR, else TFDS' own "
+        "directory, into which TFDS downloads.",
+    )
+
+
+def define_run_dir(default=None, text="by default one under runs/."):
+    """Defines --run_dir."""
+    flags.DEFINE_string("run_dir", default, f"Directory of the run; {text}")
+
+
+def define_overwrite(text):
+    """Defines --overwrite."""
+    flags.DEFINE_bool("overwrite", False, text)
+
+
+def define_list(name, default, known, text):
+    """Defines a flag of names, separated by commas, that must be known."""
+    names = ", ".join(known)
+    flags.DEFINE_list(name, default, f"{text} Of {names}.")
+    flags.register_validator(
+        name, lambda given: set(given) <= set(known), f"must be of {names}"
+    )
+
+
+def define_run():
+    """Defines the flags of building and pruning: read them by `settings`."""
+    define_data()
+    define_run_dir()
+    define_overwrite(
+        "Replace a finished run in the run directory, or another one that was "
+        "stopped. The same goes on."
+    )
+    names = {"model", "sparsity", "seed", *_BUILDING} - {"score_batch_size"}
+    _define(runs.Settings, names)
+    _define(runs.Settings, {"score_batch_size"}, "by default one batch")
+
+
+def define_recipe():
+    """Defines the flags of training; `settings` reads them where they are."""
+    names = {field.name for field in dataclasses.fields(training.Recipe)}
+    _define(training.Recipe, names, "by default that of the data set")
+    _define(runs.Settings, {"validate_every"}, "by default 1000, or all")
+
+
+def _define(cls, names, default=None):
+    """Defines flags for fields of a dataclass, in the words of its docstring.
+
+    Args:
+        cls: The dataclass.
+        names: The names of the fields.
+        default: What the default is in words; it is then None.
+    """
+    texts = re.findall(
+        r"^    (\w+): (.*(?:\n {8}.*)*)", inspect.getdoc(cls) or "", re.M
+    )
+    texts = {name: " ".join(text.split()) for name, text in texts}
+    for field in dataclasses.fields(cls):
+        name, value = field.name, None if default else field.default
+        if name not in names:
+            continue
+        if value is dataclasses.MISSING:
+            value = None
+        text = texts.get(name, "") + (f" ({default})" if default else "")
+        kind = (typing.get_args(field.type) or [field.type])[0]
+        if name in _CHOICES:
+            flags.DEFINE_enum(name, value, _CHOICES[name], text)
+        elif name == "drops":
+            flags.DEFINE_list(name, value, text)
+        elif name in _LEAST:
+            _DEFINE[kind](name, value, text, lower_bound=_LEAST[name])
+        else:
+            _DEFINE[kind](name, value, text)
+
+
+def settings(model=None):
+    """Returns the `Settings` that the flags ask for.
+
+    Args:
+        model: The network of --pruned_model; by default one is built.
+    """
+    recipe = _recipe()
+    names = {field.name for field in dataclasses.fields(runs.Settings)}
+    given = {name: FLAGS[name].value for name in names & set(FLAGS)}
+    given |= {"dataset": _dataset(), "recipe": recipe}
+    if not given.get("validate_every"):
+        steps = recipe.steps
+        given["validate_every"] = steps if steps % 1000 else 1000
+    if model is not None:
+        program.refuse(
+            ("model", "sparsity", *_BUILDING),
+            "--pruned_model brings its own network and masks",
+        )
+        given |= dict.fromkeys(_BUILDING)
+        given["model"] = model.name
+        given["sparsity"] = snip_tf.model_sparsity(model)
+        return runs.Settings(**given)
+    if given["model"] is None:
+        raise app.UsageError(
+            f"--model must be given: one of {', '.join(models.NAMES)}"
+        )
+    if not given["sparsity"]:
+        program.refuse(_SCORING, "Without --sparsity nothing is pruned")
+    given["score_batch_size"] = given["score_batch_size"] or recipe.batch_size
+    return runs.Settings(**given)
 
 
 def run_dir(settings, prefix=""):
     """Returns the run directory, by default one named by the settings."""
-    name = (
-        f"{prefix}{settings.model}-{settings.dataset}-{settings.sparsity:.6g}"
-        f"-seed{settings.seed}"
-    )
-    return _RUN_DIR.value or f"runs/{name}"
-
-
-def overwrite():
-    """Returns --overwrite."""
-    return _OVERWRITE.value
-
-
-def settings_of(model, path):
-    """Returns the `Settings` of training a network as it was loaded."""
-    program.refuse(
-        ("model", "sparsity", *_BUILDING),
-        "--pruned_model brings its own network and masks",
-    )
-    return dataclasses.replace(
-        _settings(model.name),
-        sparsity=snip_tf.model_sparsity(model),
-        pruned_model=path,
-        **dict.fromkeys(_BUILDING),
+    return FLAGS.run_dir or (
+        f"runs/{prefix}{settings.model}-{settings.dataset}-"
+        f"{settings.sparsity:.6g}-seed{settings.seed}"
     )
 
 
-def settings():
-    """Returns the `Settings` that the flags ask for."""
-    if _MODEL.value is None:
-        raise app.UsageError(
-            f"--model must be given: one of {', '.join(models.NAMES)}"
-        )
-    if not _SPARSITY.value:
-        program.refuse(
-            ("score_batch_size", "criterion", "reinit", "train_initializer"),
-            "Without --sparsity nothing is pruned",
-        )
-    return _settings(_MODEL.value)
-
-
-def _settings(model):
-    recipe = _recipe()
-    period = _VALIDATE_EVERY.value
-    if period is None:
-        period = recipe.steps if recipe.steps % 1000 else 1000
-    return runs.Settings(
-        model=model,
-        dataset=_DATASET.value,
-        recipe=recipe,
-        sparsity=_SPARSITY.value,
-        seed=_SEED.value,
-        score_batch_size=_SCORE_BATCH_SIZE.value or recipe.batch_size,
-        criterion=_CRITERION.value,
-        reinit=_REINIT.value,
-        kernel_initializer=_KERNEL_INITIALIZER.value,
-        train_initializer=_TRAIN_INITIALIZER.value,
-        bias_initializer=_BIAS_INITIALIZER.value,
-        validate_every=period,
-        data_dir=_DATA_DIR.value,
-    )
+def _dataset():
+    return FLAGS.dataset or "mnist"
 
 
 def _recipe():
-    if _RECIPE["optimizer"].value == "adam":
+    """Returns the data set's recipe, changed by the flags if they are there."""
+    recipe = training.RECIPES[_dataset()]
+    names = {field.name for field in dataclasses.fields(recipe)} & set(FLAGS)
+    given = {name: FLAGS[name].value for name in names}
+    given = {name: value for name, value in given.items() if value is not None}
+    if given.get("optimizer") == "adam":
         program.refuse(["momentum"], "Adam has no momentum of SGD's")
-    recipe = training.RECIPES[_DATASET.value]
-    given = {
-        name: flag.value
-        for name, flag in _RECIPE.items()
-        if flag.value is not None
-    }
     if "drops" in given:
         try:
             given["drops"] = tuple(int(drop) for drop in given["drops"])
@@ -201,9 +190,28 @@ def _recipe():
     return dataclasses.replace(recipe, **given)
 
 
-def refuse_training():
-    """Refuses the flags of training in a script that trains nothing."""
-    program.refuse(
-        ({*_RECIPE, "validate_every"} - {"batch_size"}),
-        "Nothing is trained here",
+def define_saved():
+    """Defines the flags of a saved network: read them by `saved`."""
+    define_run_dir(text="it must be finished.")
+    define_data("The data set; by default that of the run.")
+    flags.DEFINE_string("model_file", None, "A .keras file, with --dataset.")
+    flags.mark_flags_as_mutual_exclusive(
+        ["run_dir", "model_file"], required=True
     )
+
+
+def saved():
+    """Returns the saved network, with masks, and its `data.Data`."""
+    path, dataset, seed = FLAGS.model_file, FLAGS.dataset, 0
+    if FLAGS.run_dir:
+        directory = pathlib.Path(FLAGS.run_dir)
+        config = run_directory.read_config(directory)
+        path = directory / run_directory.MODEL
+        # The seed of the run: the same images standardise the test images.
+        dataset, seed = dataset or config["dataset"], config["seed"]
+    elif dataset is None:
+        raise app.UsageError("--model_file needs --dataset")
+    model = runs.load_model(path)
+    examples = data.load(dataset, data_dir=FLAGS.data_dir, seed=seed)
+    runs.check_fits(model, examples)
+    return model, examples

@@ -4,123 +4,85 @@ The scripts only read flags and call what is here.
 """
 
 import dataclasses
+import pathlib
+import sys
 import time
 
 import keras
 
 import snip_tf
-from snip_tf import criteria, models, pruning, training
 from snip_tf import data as data_module
-from snip_tf.experiments import checkpoints, fitting, run_directory
+from snip_tf import models, training
+from snip_tf.experiments import checkpoints, run_directory
+from snip_tf.experiments.provenance import identity, surroundings
+from snip_tf.experiments.settings import SPARSITIES as SPARSITIES
+from snip_tf.experiments.settings import Settings as Settings
 
-CRITERIA = {
-    "snip": snip_tf.sensitivity,
-    "random": criteria.random,
-    "magnitude": criteria.magnitude,
-    "shuffled": criteria.shuffled_sensitivity,
-}
-
-# Lee et al. 2019, Tables 1 and 2.
-SPARSITIES = {
-    "lenet_300_100": 0.95,
-    "lenet_5_caffe": 0.98,
-    "alexnet_s": 0.9,
-    "alexnet_b": 0.9,
-    "vgg_c": 0.95,
-    "vgg_d": 0.95,
-    "vgg_like": 0.97,
-    "wrn_16_8": 0.95,
-    "wrn_16_10": 0.95,
-    "wrn_22_8": 0.95,
-    "lstm_s": 0.95,
-    "lstm_b": 0.95,
-    "gru_s": 0.95,
-    "gru_b": 0.95,
-}
+_LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """All that determines a run.
+def run(
+    settings, path, *, overwrite=False, model=None, callbacks=(), train=True
+):
+    """Runs it all and writes the run directory.
 
-    Attributes:
-        model: A name of `snip_tf.models`.
-        dataset: A name of `snip_tf.data`.
-        recipe: How it is trained.
-        sparsity: The fraction of weights removed before training, in [0, 1).
-        seed: Fixes split, draw, scoring batch and order of the examples.
-        score_batch_size: How many training images the scores are taken on.
-        criterion: A name of CRITERIA: what the weights are scored by.
-        reinit: Whether the kept weights are drawn anew after scoring.
-        kernel_initializer: Name of the initialiser of the kernels.
-        train_initializer: Name of the initialiser that the kept weights are
-            drawn from after scoring; None for no second draw.
-        bias_initializer: Name of the Keras initialiser of the biases.
-        validate_every: Steps between two validations.
-        data_dir: A TFDS data directory; None for the default.
-        pruned_model: The file of the network, if it was not built here. What
-            only building needs is then None.
-        random_labels: Whether it is trained on shuffled training labels. The
-            scores are of the true ones.
-        score_label: The class whose images the scores are taken on; None for
-            images of all.
-    """
+    Nothing is written before the data are loaded and the network is pruned. A
+    run that was stopped goes on from its last checkpoint, exactly as if it had
+    not been.
 
-    model: str
-    dataset: str
-    recipe: training.Recipe
-    sparsity: float = 0.0
-    seed: int = 0
-    score_batch_size: int = 100
-    criterion: str = "snip"
-    reinit: bool = False
-    kernel_initializer: str = "lecun"
-    train_initializer: str | None = None
-    bias_initializer: str = "zeros"
-    validate_every: int = 1000
-    data_dir: str | None = None
-    pruned_model: str | None = None
-    random_labels: bool = False
-    score_label: int | None = None
+    Args:
+        settings: The `Settings`.
+        path: The run directory.
+        overwrite: Whether another run there may be replaced.
+        model: A network to train as it is; by default one is built and pruned.
+        callbacks: More Keras callbacks.
+        train: Whether the network is trained and evaluated, or only saved.
 
-    def __post_init__(self):
-        # Refused now, not after minutes of loading and tracing.
-        if self.recipe.steps % self.validate_every:
-            raise ValueError(
-                "`validate_every` must divide the number of steps. Received: "
-                f"validate_every={self.validate_every}, "
-                f"steps={self.recipe.steps}"
-            )
-        pruning.check_sparsity(self.sparsity)
-
-
-def load_model(path):
-    """Returns a saved model with masks.
+    Returns:
+        What stands in result.json: settings, surroundings, kept weights;
+        errors in percent on the test set after the last step and at the best
+        validation; losses and seconds.
 
     Raises:
-        ValueError: If the file cannot be read as such a model. Code inside the
-            file is never run.
+        FileExistsError: If the directory holds another run, or no run.
+        BlockingIOError: If another process has a run there in hand.
+        ValueError: If the network does not fit the data, or training diverged.
     """
-    try:
-        model = keras.models.load_model(path, compile=False, safe_mode=True)
-        snip_tf.get_masks(model)
-    except Exception as error:  # Keras raises many types here
-        raise ValueError(
-            "The model file must be a .keras file of a network with masks. "
-            f"Received: {path} ({type(error).__name__}: {error})"
-        ) from error
-    return model
+    kind = {} if train else {"only_pruned": True}
+    # Refused now, not after minutes of loading and scoring.
+    run_directory.check(path, identity(settings) | kind, overwrite=overwrite)
+    data = load_data(settings)
+    results = {}
+    if model is None:
+        model, results["prune_seconds"] = build_and_prune(settings, data)
+    check_fits(model, data)
+    print(snip_tf.summary(model), flush=True)
+    with run_directory.opened(
+        path,
+        dataclasses.asdict(settings),
+        identity(settings, model) | kind,
+        overwrite=overwrite,
+    ) as directory:
+        file = directory / run_directory.MODEL
+        if train:
+            progress = _train(settings, model, data, directory, callbacks)
+            results |= _evaluate(settings, model, data, file, progress)
+        else:
+            run_directory.save_model(model, file)
+        result = {
+            **dataclasses.asdict(settings),
+            **kept(model),
+            **results,
+            **surroundings(),
+        }
+        run_directory.write_json(directory / run_directory.RESULT, result)
+        (directory / checkpoints.FILE).unlink(missing_ok=True)
+    return result
 
 
-def check_fits(model, data):
-    """Raises a ValueError if a network does not take or tell the data."""
-    takes, tells = tuple(model.input_shape[1:]), model.output_shape[-1]
-    if (takes, tells) != (tuple(data.image_shape), data.classes):
-        raise ValueError(
-            f"A network for {data.name} must take images of shape "
-            f"{tuple(data.image_shape)} and have {data.classes} outputs. "
-            f"Received: {model.name} with inputs of {takes} and {tells} outputs"
-        )
+def steps_done(path):
+    """Returns after how many steps the run in a directory would go on."""
+    return checkpoints.steps_done(pathlib.Path(path) / checkpoints.FILE)
 
 
 def load_data(settings):
@@ -163,12 +125,13 @@ def build_and_prune(settings, data):
         x, y = scoring_batch(settings, data)
         snip_tf.prune(
             model,
-            x,
-            y,
+            # No more memory than a training step takes.
+            data_module.batches(x, y, settings.recipe.batch_size),
             sparsity=settings.sparsity,
-            criterion=CRITERIA[settings.criterion],
+            criterion=settings.criterion,
             reinit=settings.reinit,
-            **criterion_options(settings),
+            loss=_LOSS,
+            seed=settings.seed,
         )
         if settings.train_initializer:
             initializer = models.blocks.own(settings.train_initializer)
@@ -176,87 +139,33 @@ def build_and_prune(settings, data):
     return model, time.perf_counter() - start
 
 
-def criterion_options(settings):
-    """Returns what the criterion of a run takes besides the data."""
-    if settings.criterion == "magnitude":
-        return {}
-    if settings.criterion == "random":
-        return {"seed": settings.seed}
-    options = {
-        "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        # No more memory than a training step.
-        "micro_batch_size": settings.recipe.batch_size,
-    }
-    if settings.criterion == "shuffled":
-        options["seed"] = settings.seed
-    return options
+def load_model(path):
+    """Returns a saved model with masks.
 
-
-def run(settings, path, *, overwrite=False, model=None):
-    """Runs it all and writes the run directory.
-
-    Nothing is written before the data are loaded and the network is pruned. A
-    run that was stopped goes on from its last checkpoint.
-
-    Args:
-        settings: The `Settings`.
-        path: The run directory.
-        overwrite: Whether another run there may be replaced.
-        model: A network to train as it is; by default one is built and pruned.
-
-    Returns:
-        What stands in result.json: settings, surroundings, kept weights,
-        errors and seconds.
+    Raises:
+        ValueError: If the file cannot be read as such a model. Code inside the
+            file is never run.
     """
-    surroundings = run_directory.surroundings()
-    # Refused now, not after minutes of loading and scoring.
-    resume = checkpoints.fits(path, fitting.identity_of(settings))
-    run_directory.check(path, overwrite=overwrite, resume=resume)
-    data = load_data(settings)
-    results = {}
-    if model is None:
-        model, results["prune_seconds"] = build_and_prune(settings, data)
-    check_fits(model, data)
-    print(snip_tf.summary(model), flush=True)
-    with run_directory.held(path):
-        directory = run_directory.create(
-            path,
-            dataclasses.asdict(settings),
-            overwrite=overwrite,
-            resume=checkpoints.fits(path, fitting.identity_of(settings, model)),
-        )
-        results |= fitting.train_and_evaluate(
-            settings, model, data, directory, callbacks=fitting.logs(directory)
-        )
-        result = _finish(settings, directory, model, results, surroundings)
-        checkpoints.remove(directory)
-    return result
-
-
-def prune_only(settings, path, *, overwrite=False):
-    """Builds and prunes a network, writes the run directory, returns it."""
-    surroundings = run_directory.surroundings()
-    run_directory.check(path, overwrite=overwrite)
-    model, seconds = build_and_prune(settings, load_data(settings))
-    with run_directory.held(path):
-        directory = run_directory.create(
-            path, dataclasses.asdict(settings), overwrite=overwrite
-        )
-        run_directory.save_model(model, directory / "model.keras")
-        results = {"prune_seconds": seconds}
-        _finish(settings, directory, model, results, surroundings)
+    try:
+        model = keras.models.load_model(path, compile=False, safe_mode=True)
+        snip_tf.get_masks(model)
+    except Exception as error:  # Keras raises many types here
+        raise ValueError(
+            "The model file must be a .keras file of a network with masks. "
+            f"Received: {path} ({type(error).__name__}: {error})"
+        ) from error
     return model
 
 
-def _finish(settings, directory, model, results, surroundings):
-    result = {
-        **dataclasses.asdict(settings),
-        **kept(model),
-        **results,
-        **surroundings,
-    }
-    run_directory.write_json(directory / "result.json", result)
-    return result
+def check_fits(model, data):
+    """Raises a ValueError if a network does not take or tell the data."""
+    takes, tells = tuple(model.input_shape[1:]), model.output_shape[-1]
+    if (takes, tells) != (tuple(data.image_shape), data.classes):
+        raise ValueError(
+            f"A network for {data.name} must take images of shape "
+            f"{tuple(data.image_shape)} and have {data.classes} outputs. "
+            f"Received: {model.name} with inputs of {takes} and {tells} outputs"
+        )
 
 
 def kept(model):
@@ -267,4 +176,86 @@ def kept(model):
         "kept": summary.kept,
         "sparsity_reached": summary.sparsity,
         "kept_per_weight": {row.name: row.kept for row in summary.rows},
+    }
+
+
+def _train(settings, model, data, directory, callbacks):
+    """Trains a network to the last step; returns the `checkpoints.Progress`."""
+    period = settings.validate_every
+    training.compile_model(
+        model,
+        settings.recipe,
+        steps_per_execution=max(n for n in range(1, 51) if period % n == 0),
+        # The loss without its L2.
+        metrics=[
+            keras.metrics.SparseCategoricalCrossentropy(
+                from_logits=True, name="cross_entropy"
+            )
+        ],
+    )
+    progress = checkpoints.restore(directory / checkpoints.FILE, model)
+    start = progress.step
+    if start:
+        print(f"Going on after {start:,} steps", flush=True)
+    training.fit(
+        model,
+        _training_batches(settings, data, start),
+        settings.recipe,
+        validate_every=period,
+        validation=data_module.evaluation_batches(data, "validation"),
+        start=start,
+        callbacks=[
+            keras.callbacks.TerminateOnNaN(),
+            checkpoints.Checkpoints(directory, progress, settings),
+            *callbacks,
+        ],
+        # A bar where somebody looks on, one line a period elsewhere.
+        verbose=1 if sys.stdout.isatty() else 2,
+    )
+    if model.stop_training:
+        # It would only diverge again.
+        (directory / checkpoints.FILE).unlink(missing_ok=True)
+        raise ValueError(
+            "The loss must be finite: the training diverged before step "
+            f"{progress.step:,}"
+        )
+    return progress
+
+
+def _training_batches(settings, data, start):
+    """Returns the batches from a step to the last."""
+    if settings.random_labels:
+        data = data_module.with_shuffled_labels(data, seed=settings.seed)
+    return data_module.training_batches(
+        data,
+        batch_size=settings.recipe.batch_size,
+        seed=settings.seed,
+        start=start,
+        stop=settings.recipe.steps,
+        augment=settings.dataset.startswith("cifar"),
+    )
+
+
+def _evaluate(settings, model, data, file, progress):
+    """Returns the results of a trained network, and saves it."""
+    test = data_module.evaluation_batches(data, "test")
+    last_error = training.error_of(model, test)
+    run_directory.save_model(model, file)
+    last = model.get_weights()
+    model.set_weights(progress.best)
+    best_error = training.error_of(model, test)
+    model.set_weights(last)
+    history = progress.history
+    accuracy = history["val_accuracy"]
+    best_period = accuracy.index(max(accuracy)) + 1
+    return {
+        "test_error": last_error,
+        "test_error_at_best_validation": best_error,
+        "best_validation_step": best_period * settings.validate_every,
+        "validation_error": training.error_percentage(accuracy[-1]),
+        "train_error": training.error_percentage(history["accuracy"][-1]),
+        "train_loss": history["loss"][-1],
+        # The mean over each period, without L2.
+        "train_cross_entropies": history["cross_entropy"],
+        "train_seconds": progress.seconds,
     }

@@ -9,17 +9,19 @@ import numpy as np
 _TURN_SECONDS = 2e-3
 
 
-def in_turns(runs, *, rounds):
+def in_turns(runs, *, rounds, before=None):
     """Returns the seconds that one call of each function takes.
 
     In each round every function has its turn, so that what slows the machine
     down for a while slows all of them: read the ratios. Every other round goes
-    backwards, so that no function always follows the same one. A turn is as
-    many calls, the same for all, as take the fastest at least 2 ms.
+    backwards, so that no function always follows the same one.
 
     Args:
         runs: A dict of names and functions without arguments.
         rounds: The number of rounds; two to warm up come on top.
+        before: What to call before each turn, not timed. A turn is then one
+            call. Without it a turn is as many calls, the same for all, as take
+            the fastest at least 2 ms.
 
     Returns:
         A dict of the same names: the 10th percentile over the rounds, the
@@ -27,19 +29,24 @@ def in_turns(runs, *, rounds):
     """
     for run in runs.values():
         run()  # may trace
-    fastest = min(_seconds(run, calls=1) for run in runs.values())
-    calls = math.ceil(_TURN_SECONDS / fastest)
+    calls = 1
+    fastest = min(_seconds(run, calls, before) for run in runs.values())
+    if before is None:
+        calls = math.ceil(_TURN_SECONDS / fastest)
     seconds = {name: [] for name in runs}
     for number in range(rounds):
         for name in reversed(runs) if number % 2 else runs:
-            seconds[name].append(_seconds(runs[name], calls) / calls)
+            elapsed = _seconds(runs[name], calls, before)
+            seconds[name].append(elapsed / calls)
     return {
         name: np.percentile(values, (10, 50, 90))
         for name, values in seconds.items()
     }
 
 
-def _seconds(run, calls):
+def _seconds(run, calls, before):
+    if before is not None:
+        before()
     start = time.perf_counter()
     for _ in range(calls):
         run()

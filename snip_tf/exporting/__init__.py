@@ -6,10 +6,11 @@ where the format can, not stored.
 
 import contextlib
 import pathlib
-import shutil
-import tempfile
 
-from snip_tf import compaction, conversion, layers
+import keras
+
+from snip_tf import _atomic, _keras, compaction, conversion, layers
+from snip_tf.compaction import graph
 
 # What an export directory of each format holds, at least.
 _MARKS = {
@@ -31,16 +32,21 @@ def export(
     compact=None,
     quantization=None,
     calibration_data=None,
+    dense=False,
     overwrite=False,
 ):
     """Writes a pruned model in a format that needs no snip_tf to run.
 
-    The directory is written whole or not at all: an export that fails or is
-    interrupted leaves what was there before; one that is killed between its
-    last two renames leaves it in a hidden directory beside.
+    The model is left as it is. The directory is written whole or not at all:
+    an export that fails or is interrupted leaves what was there before.
+
+        >>> model = snip_tf.models.build("lenet_300_100")
+        >>> path = snip_tf.export(model, tempfile.mkdtemp(), format="keras")
+        >>> type(keras.models.load_model(path).layers[-1]) is keras.layers.Dense
+        True
 
     Args:
-        model: A built Keras model with masks.
+        model: A built Keras model with masks, of any kind.
         directory: The directory to make.
         format: One of FORMATS.
 
@@ -48,13 +54,15 @@ def export(
             * "sparse_saved_model": the same, each weight stored in the
               smallest of three forms and made dense once, when it is loaded.
             * "litert": `model.tflite`, sparse weights stored sparsely.
-            * "keras": `model.keras`, of plain Keras layers.
+            * "keras": `model.keras`, of plain Keras layers, not compiled.
         compact: Whether dead units are removed first, see `compact`. By
-            default for "litert" only: the others then compute what the model
-            does, number for number.
+            default for "litert" of a Sequential or functional model only: the
+            others then compute what the model does, number for number.
         quantization: For "litert": None, "float16" or "int8".
         calibration_data: For "int8": an array of typical inputs, or an
-            iterable of batches of them.
+            iterable of batches of them, or of (x, y) pairs such as `fit` takes.
+        dense: For "litert": whether zeros stay in the file, for runtimes that
+            lack LiteRT's sparse weights or its DENSIFY op.
         overwrite: Whether an earlier export in the directory is replaced.
 
     Returns:
@@ -62,62 +70,97 @@ def export(
 
     Raises:
         ValueError: If the model has no masks or is not built, or for an
-            unknown format or quantization or options that do not go together.
+            unknown format or quantization, options that do not go together,
+            or calibration data that are not finite or of no use.
         FileExistsError: If the directory exists and `overwrite` is not set, or
             is no earlier export.
         OSError: If it cannot be written.
     """
-    _check_options(model, format, quantization, calibration_data)
+    options = {
+        "quantization": quantization,
+        "calibration_data": calibration_data,
+        "dense": dense,
+    }
+    _check_options(model, format, options)
     # A link is followed: what it leads to is replaced.
     directory = pathlib.Path(directory).resolve()
-    with _replacing(directory, overwrite) as part:
-        if format == "litert" if compact is None else compact:
-            model = compaction.compact(model)
-        plain = conversion.strip(model)
-        if _MARKS[format] == "saved_model.pb":
-            from snip_tf.exporting import sparse_saving
-
-            sparse = format == "sparse_saved_model"
-            sparse_saving.save(plain, part, sparse=sparse)
-        elif format == "litert":
-            from snip_tf.exporting import litert
-
-            flatbuffer = litert.convert(
-                plain,
-                quantization=quantization,
-                calibration_data=calibration_data,
-            )
-            part.mkdir()
-            (part / _MARKS[format]).write_bytes(flatbuffer)
-        else:
-            part.mkdir()
-            plain.save(part / _MARKS[format])
+    _check_directory(directory, overwrite)
+    if compact is None:
+        compact = format == "litert" and graph.is_graph(model)
+    if compact:
+        model = compaction.compact(model)
+    with _atomic.replaced(directory) as part, conversion.stripped(model):
+        _write(model, part, format, options)
     if _MARKS[format] == "saved_model.pb":
         return directory
     return directory / _MARKS[format]
 
 
-def _check_options(model, format, quantization, calibration_data):
+def _write(model, directory, format, options):
+    """Writes a model of plain Keras layers."""
+    if _MARKS[format] == "saved_model.pb":
+        from snip_tf.exporting import saved_model
+
+        sparse = format == "sparse_saved_model"
+        saved_model.save(model, directory, sparse=sparse)
+        return
+    directory.mkdir()
+    file = directory / _MARKS[format]
+    if format == "litert":
+        from snip_tf.exporting import litert
+
+        file.write_bytes(litert.convert(model, **options))
+    else:
+        with _uncompiled(model):
+            model.save(file)
+
+
+@contextlib.contextmanager
+def _uncompiled(model):
+    """Keeps loss and optimizer, two numbers a weight, out of a file."""
+    compiled = [
+        layer
+        for layer in _keras.all_layers(model)
+        if getattr(layer, "compiled", False)
+    ]
+    before = [(vars(one), vars(one).get("optimizer")) for one in compiled]
+    for attributes, _ in before:
+        attributes.update(compiled=False, optimizer=None)
+    try:
+        yield
+    finally:
+        for attributes, optimizer in before:
+            attributes.update(compiled=True, optimizer=optimizer)
+
+
+def _check_options(model, format, options):
     if format not in FORMATS:
         raise ValueError(
             f"`format` must be one of {', '.join(FORMATS)}. "
             f"Received: format={format!r}"
         )
-    layers.masked_layers(model)
-    if format == "litert":
-        from snip_tf.exporting import litert
-
-        litert.check_options(model, quantization, calibration_data)
-    elif quantization is not None or calibration_data is not None:
+    layers.masked_layers(model)  # refused if there are none
+    if format != "keras" and keras.backend.backend() != "tensorflow":
         raise ValueError(
-            '`quantization` and `calibration_data` go with format="litert" '
-            f"only. Received: format={format!r}, quantization={quantization!r}"
+            '`format` must be "keras" unless Keras\' backend is TensorFlow, '
+            "where that file can be exported on. Received: "
+            f"format={format!r}, backend={keras.backend.backend()}"
+        )
+    given = [
+        name
+        for name, value in options.items()
+        if value is not None and value is not False
+    ]
+    if given and format != "litert":
+        raise ValueError(
+            "`quantization`, `calibration_data` and `dense` go with "
+            f'format="litert" only. Received: format={format!r} and '
+            f"{', '.join(given)}"
         )
 
 
-@contextlib.contextmanager
-def _replacing(directory, overwrite):
-    """Gives a path to write a directory at, then puts it in its place."""
+def _check_directory(directory, overwrite):
+    """Refuses to replace what is no earlier export, or not to be replaced."""
     if directory.exists() and not directory.is_dir():
         raise FileExistsError(
             f"`directory` must not be a file. Received: {directory}"
@@ -134,30 +177,6 @@ def _replacing(directory, overwrite):
             f"{directory} already holds an export: choose another directory, "
             "or overwrite it (overwrite=True, --overwrite)"
         )
-    try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        # Beside the directory, as a rename must not cross file systems.
-        beside = tempfile.mkdtemp(
-            prefix=f".{directory.name}-", dir=directory.parent
-        )
-    except OSError as error:
-        raise type(error)(
-            f"`directory` must be writable. Received: {directory} ({error})"
-        ) from error
-    try:
-        part = pathlib.Path(beside) / "new"
-        yield part
-        old = pathlib.Path(beside) / "old"
-        if exists:
-            directory.rename(old)
-        try:
-            part.rename(directory)
-        except BaseException:
-            if exists:
-                old.rename(directory)
-            raise
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
 
 
 def _is_export(names):

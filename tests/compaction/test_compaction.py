@@ -14,7 +14,7 @@ BATCH = 4
 WHOLE = "ignore:`compact` leaves:UserWarning"
 
 # Whole layers are dead here on purpose.
-pytestmark = pytest.mark.filterwarnings("ignore:The mask of:UserWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:The masks of:UserWarning")
 
 
 def _output(model, x):
@@ -628,17 +628,198 @@ def test_a_nested_model_takes_what_it_would_cast_itself():
     model = keras.Model(given, outputs)
     values = np.full((1, 4), 200, "uint8")
     assert _output(snip_tf.compact(model), values) == [[1600]]
-    images = keras.Input((8, 8, 3), dtype="uint8")
-    inner = keras.Sequential([keras.Input((8, 8, 3)), layers.Conv2D(4, 3)])
-    top = keras.layers.GlobalAveragePooling2D()(inner(images))
-    model = keras.Model(images, layers.Dense(2)(top))
-    _random_masks(model, 0.9, np.random.default_rng(0))
+
+
+def test_a_nested_model_behind_a_number_is_unfolded():
+    """Keras takes `x / 2` for sparse, which nested models do not take."""
+    inner = keras.Sequential([keras.Input((6,)), layers.Dense(9)])
+    x = keras.Input((6,))
+    model = keras.Model(x, layers.Dense(2)(inner(x / 2 - 1)))
+    _random_masks(model, 0.9, np.random.default_rng(1))
     small = snip_tf.compact(model)
-    values = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), "uint8")
-    np.testing.assert_allclose(
-        _output(small, values), _output(model, values), rtol=1e-5
-    )
     assert small.count_params() < model.count_params()
+    np.testing.assert_allclose(
+        _output(small, _x(6)), _output(model, _x(6)), atol=1e-6
+    )
+
+
+def _transfer_learning(options, inner_options):
+    """Batch normalisation in a nested model behind an augmentation.
+
+    Keras leaves `training=True` behind where an augmentation ran.
+    """
+    shape, inner = (4, 4, 3), keras.Input((4, 4, 5))
+    y = keras.layers.BatchNormalization()(inner, **inner_options)
+    core = keras.Model(inner, keras.layers.Dropout(0.5)(y))
+    y = base = keras.Input(shape)
+    y = core(keras.layers.Conv2D(5, 3, padding="same")(y))
+    base = keras.Model(base, keras.layers.BatchNormalization()(y))
+    images = keras.Input(shape)
+    y = base(keras.layers.RandomFlip()(images), **options)
+    y = keras.layers.GlobalAveragePooling2D()(y)
+    return keras.Model(images, layers.Dense(3)(y))
+
+
+@pytest.mark.filterwarnings(WHOLE)
+@pytest.mark.parametrize(
+    ("options", "inner_options"),
+    [
+        ({"training": False}, {}),
+        ({"training": False}, {"training": True}),
+        ({"training": False}, {"training": False}),
+        ({"training": True}, {}),
+    ],
+)
+def test_a_nested_model_stays_in_its_mode(options, inner_options):
+    model = _transfer_learning(options, inner_options)
+    _random_values(model, np.random.default_rng(0))
+    small = snip_tf.compact(model)
+    x = np.ones((32, 4, 4, 3)) * _x(1, 1, 3).repeat(8, 0)  # flips do nothing
+    if options == {"training": False}:  # else there is dropout
+        np.testing.assert_allclose(small(x), model(x), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        _output(small, x), _output(model, x), rtol=1e-5, atol=1e-5
+    )
+    assert _moved_by_a_call(small, x) == _moved_by_a_call(model, x)
+
+
+def _moved_by_a_call(model, x):
+    """Returns which statistics a plain call changes, in order."""
+    before = model.get_weights()
+    model(x)
+    return [
+        weight.name
+        for weight, value in zip(model.weights, before, strict=True)
+        if (keras.ops.convert_to_numpy(weight) != value).any()
+    ]
+
+
+@pytest.mark.filterwarnings(WHOLE)
+def test_a_call_in_training_mode_stays_one():
+    x = keras.Input((4,))
+    y = layers.Dense(5)(x)
+    y = keras.layers.BatchNormalization(momentum=0.9)(y, training=True)
+    model = keras.Model(x, layers.Dense(2)(y))
+    _random_values(model, np.random.default_rng(0))
+    small = snip_tf.compact(model)
+    np.testing.assert_allclose(small(_x(4)), model(_x(4)), atol=1e-5)
+
+
+def _shifted(x):
+    return tf.nn.relu(x) + 0.5
+
+
+def test_functions_of_the_model_go_on_being_used():
+    x = keras.Input((4, 4, 3))
+    y = layers.Conv2D(6, 3, activation=_shifted, name="conv")(x)
+    y = keras.layers.Lambda(lambda t: tf.reduce_mean(t, axis=[1, 2]))(y)
+    y = keras.layers.Activation(lambda t: keras.ops.tanh(t), name="tanh")(y)
+    relu = type(keras.activations.relu)(
+        _shifted.__code__, globals(), "relu"
+    )  # one's own of that name
+    y = layers.Dense(5, activation=relu, kernel_regularizer=lambda w: 0.0)(y)
+    model = keras.Model(x, layers.Dense(2)(y))
+    _random_masks(model, 0.5, np.random.default_rng(0))
+    small = snip_tf.compact(model)
+    assert small.get_layer("conv").activation is _shifted
+    assert small.get_layer("conv") is not model.get_layer("conv")
+    np.testing.assert_allclose(
+        _output(small, _x(4, 4, 3)), _output(model, _x(4, 4, 3)), atol=1e-6
+    )
+
+
+class _Own(keras.layers.Layer):
+    """Without a config that says what it is made of."""
+
+    def __init__(self, function, units=0, **options):
+        super().__init__(**options)
+        self._function, self._units = function, units
+
+    def build(self, shape):
+        if self._units:
+            self.kernel = self.add_weight((shape[-1], self._units))
+
+    def call(self, x):
+        return self._function(x @ self.kernel if self._units else x)
+
+
+def test_layers_without_a_config_are_used_again_if_they_have_no_weights():
+    def build(units):
+        x = keras.Input((4,))
+        y = _Own(lambda t: t + 1, units, name="own")(layers.Dense(4)(x))
+        return keras.Model(x, layers.Dense(2)(y))
+
+    model = build(0)
+    small = snip_tf.compact(model)
+    np.testing.assert_allclose(_output(small, _x(4)), _output(model, _x(4)))
+    with (
+        pytest.warns(UserWarning, match="leaves these layers whole.*own"),
+        pytest.raises(ValueError, match="from its config.*layer='own'"),
+    ):
+        snip_tf.compact(build(3))
+
+
+@pytest.mark.filterwarnings(WHOLE)
+def test_what_layers_hold_is_carried_over():
+    """Whole layers of many weights, and what `adapt` left in layers."""
+    x = keras.Input((3,), name="x")
+    words = keras.Input((5,), dtype="string", name="words")
+    scale, lookup = keras.layers.Normalization(), keras.layers.StringLookup()
+    scale.adapt(np.arange(12.0).reshape(4, 3) ** 2)
+    lookup.adapt(["a", "b", "b"])
+    y = layers.Embedding(4, 6)(lookup(words))
+    y = layers.MultiHeadAttention(2, 3)(y, y)
+    y = keras.layers.Bidirectional(layers.LSTM(4))(y)
+    y = keras.layers.Concatenate()([y, layers.Dense(4)(scale(x))])
+    model = keras.Model({"x": x, "words": words}, layers.Dense(2)(y))
+    _random_values(model, np.random.default_rng(0))
+    _random_masks(model, 0.3, np.random.default_rng(0))
+    given = {
+        "x": tf.constant(_x(3)),
+        "words": tf.constant([["a", "b", "c", "a", "b"]] * 4),
+    }
+    before = _output(model, given)
+    small = snip_tf.compact(model)
+    np.testing.assert_allclose(_output(small, given), before, atol=1e-5)
+    # None of the weights that are trained is the model's own.
+    for weight in small.trainable_weights:
+        weight.assign(weight + 1)
+    np.testing.assert_array_equal(_output(model, given), before)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["MobileNetV2", "MobileNetV3Small"])
+def test_mobile_networks_get_smaller(name):
+    generator = np.random.default_rng(0)
+    model = snip_tf.masked(
+        getattr(keras.applications, name)(
+            input_shape=(32, 32, 3), weights=None, classes=5
+        )
+    )
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.0
+    _random_values(model, generator)
+    masks = []
+    for mask in snip_tf.get_masks(model):
+        kept = generator.random(mask.shape) > 0.5
+        channels = mask.shape[-2:] if mask.shape[-1] == 1 else mask.shape[-1:]
+        masks.append(kept & (generator.random(channels) > 0.3))
+    snip_tf.set_masks(model, masks)
+    x = 100 * generator.normal(size=(16, 32, 32, 3)).astype(np.float32)
+    model(x, training=True)  # so that numbers are of a size in all layers
+    small = snip_tf.compact(model)
+    expected = _output(model, x)
+    assert np.ptp(expected, axis=0).max() > 1e-3
+    np.testing.assert_allclose(_output(small, x), expected, atol=1e-4)
+    assert small.count_params() < 0.7 * model.count_params()
+
+
+def test_a_layer_with_lora_is_refused():
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(6)])
+    model.layers[0].enable_lora(2)
+    with pytest.raises(ValueError, match="`model` must have no LoRA.*dense"):
+        snip_tf.compact(model)
 
 
 @pytest.mark.filterwarnings(WHOLE)

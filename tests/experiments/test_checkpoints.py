@@ -1,25 +1,14 @@
-import dataclasses
-import json
+import types
 
 import keras
 import numpy as np
 import pytest
 
-from snip_tf import training
-from snip_tf.experiments import checkpoints, fitting, run_directory, runs
+from snip_tf.experiments import checkpoints
 
-RUN = {"settings": {"seed": 0}, "start": "af"}
-SMALL = runs.Settings(
-    model="lenet_300_100",
-    dataset="mnist_5k",
-    recipe=training.RECIPES["mnist_5k"].scaled_to(30),
-    sparsity=0.95,
-    validate_every=10,
+SETTINGS = types.SimpleNamespace(
+    validate_every=10, recipe=types.SimpleNamespace(steps=30)
 )
-
-
-class Stopped(Exception):
-    pass
 
 
 def train(model, batch):
@@ -28,113 +17,83 @@ def train(model, batch):
 
 
 @pytest.fixture
-def place(tmp_path):
-    """A directory with the best weights so far."""
-    (tmp_path / checkpoints.BEST).write_text("the best")
-    return tmp_path
+def path(tmp_path):
+    return tmp_path / checkpoints.FILE
 
 
-def test_weights_optimizer_and_history_come_back(
-    place, small_model, small_batch
+def test_weights_optimizer_and_progress_come_back(
+    path, small_model, small_batch
 ):
     small_model.compile("adam", small_model.loss)
     train(small_model, small_batch)
-    progress = checkpoints.Progress().after(1, 2.5, {"loss": np.float32(0.5)})
-    checkpoints.save(small_model, place, RUN, progress)
+    best = [np.float32([1, 2]), np.float32([[3]])]
+    progress = checkpoints.Progress(1, 2.5, {"loss": [0.5]}, best)
+    checkpoints.save(path, small_model, progress)
     expected = [train(small_model, small_batch) for _ in range(3)]
-    (place / checkpoints.BEST).write_text("a better one, later")
 
     small_model.compile("adam", small_model.loss)  # a new optimizer
-    restored = checkpoints.restore(small_model, place)
-    assert restored == checkpoints.Progress(1, 2.5, {"loss": [0.5]})
+    restored = checkpoints.restore(path, small_model)
+    assert (restored.step, restored.seconds) == (1, 2.5)
+    assert restored.history == {"loss": [0.5]}
+    for one, other in zip(restored.best, best, strict=True):
+        np.testing.assert_array_equal(one, other)
     assert [train(small_model, small_batch) for _ in range(3)] == expected
-    assert (place / checkpoints.BEST).read_text() == "the best"
 
 
-def test_only_the_latest_is_kept(place, small_model):
+def test_what_dropout_and_normalisation_have_come_to_comes_back(path):
+    x = np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32)
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dropout(0.5),
+            keras.layers.Dense(3),
+        ]
+    )
+    model.compile("sgd", "mse")
+    batch = x, np.ones((8, 3), np.float32)
+    train(model, batch)
+    checkpoints.save(path, model, checkpoints.Progress())
+    expected = [train(model, batch) for _ in range(3)]
+    checkpoints.restore(path, model)
+    assert [train(model, batch) for _ in range(3)] == expected
+
+
+def test_a_later_one_takes_the_place_of_an_earlier(path, small_model):
     for step in (10, 9_000):
-        progress = checkpoints.Progress(step)
-        checkpoints.save(small_model, place, RUN, progress)
-    assert checkpoints.steps_done(place) == 9_000
-    assert len(list((place / checkpoints.DIRECTORY).iterdir())) == 1
+        checkpoints.save(path, small_model, checkpoints.Progress(step))
+    assert checkpoints.steps_done(path) == 9_000
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
 
-def test_without_one_a_run_starts_at_the_beginning(tmp_path, small_model):
-    assert checkpoints.steps_done(tmp_path) == 0
-    restored = checkpoints.restore(small_model, tmp_path)
+def test_one_that_cannot_be_written_leaves_the_earlier(
+    path, small_model, monkeypatch
+):
+    checkpoints.save(path, small_model, checkpoints.Progress(10))
+
+    def write_half(file, **arrays):
+        file.write_bytes(b"PK")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(np, "savez", write_half)
+    with pytest.raises(OSError, match="No space"):
+        checkpoints.save(path, small_model, checkpoints.Progress(20))
+    assert checkpoints.steps_done(path) == 10
+
+
+def test_without_one_a_run_starts_at_the_beginning(path, small_model):
+    assert checkpoints.steps_done(path) == 0
+    restored = checkpoints.restore(path, small_model)
     assert restored == checkpoints.Progress()
 
 
-def test_one_that_was_not_finished_is_none(place, small_model):
-    (place / checkpoints.DIRECTORY / "part").mkdir(parents=True)
-    assert checkpoints.steps_done(place) == 0
-    checkpoints.save(small_model, place, RUN, checkpoints.Progress(10))
-    assert checkpoints.steps_done(place) == 10
-
-
-def test_progress_adds_up():
-    first = checkpoints.Progress(10, 1.0, {"loss": [3.0]})
-    assert first.after(10, 2.0, {"loss": 1}) == checkpoints.Progress(
-        20, 3.0, {"loss": [3.0, 1.0]}
-    )
-
-
-def test_one_fits_the_run_that_made_it(place, small_model):
-    assert not checkpoints.fits(place, RUN)
-    checkpoints.save(small_model, place, RUN, checkpoints.Progress(10))
-    assert checkpoints.fits(place, RUN)
-    assert checkpoints.fits(place, {"settings": {"seed": 0}})  # not built yet
-    assert not checkpoints.fits(place, {**RUN, "start": "b0"})
-    assert not checkpoints.fits(place, {**RUN, "settings": {"seed": 1}})
-    assert not checkpoints.fits(place, {**RUN, "commit": None, "more": 1})
-
-
-def test_a_damaged_one_fits_no_run(place, small_model):
-    checkpoints.save(small_model, place, RUN, checkpoints.Progress(10))
-    (progress,) = place.glob(f"{checkpoints.DIRECTORY}/*/progress.json")
-    progress.write_text("")
-    assert not checkpoints.fits(place, RUN)
-
-
-def test_a_run_is_told_by_settings_start_and_code(small_model, monkeypatch):
-    def told(settings=SMALL, model=small_model):
-        return json.dumps(fitting.identity_of(settings, model))
-
-    first = told()
-    assert told(dataclasses.replace(SMALL, data_dir="elsewhere")) == first
-    assert told(dataclasses.replace(SMALL, seed=1)) != first
-    weight = small_model.weights[0]
-    weight.assign(weight + 1e-6)
-    assert told() != first
-    weight.assign(weight - 1e-6)
-    monkeypatch.setattr(run_directory, "_commit", lambda: "another")
-    assert told() == first
-    with monkeypatch.context() as patched:
-        patched.setattr(run_directory, "code", lambda: "another")
-        assert told() != first
-    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
-    assert told() != first
-
-
-def test_the_best_validation_is_not_forgotten(tmp_path, small_model):
-    path = tmp_path / checkpoints.BEST
-    before = checkpoints.Progress(10, 1.0, {"val_accuracy": [0.5, 0.9, 0.7]})
-    callback = fitting._keep_best(path, before)
-    callback.set_model(small_model)
-    callback.on_epoch_end(3, {"val_accuracy": 0.8})
-    assert not path.exists()
-    callback.on_epoch_end(4, {"val_accuracy": 0.95})
-    assert path.exists()
-
-
-def test_a_run_that_diverged_does_not_go_on(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoints, "SECONDS", 0)
-    monkeypatch.setattr(fitting, "logs", lambda directory: [])
-    recipe = dataclasses.replace(SMALL.recipe, learning_rate=1e20)
-    settings = dataclasses.replace(SMALL, recipe=recipe)
-    with pytest.raises(ValueError, match="diverged before step 10"):
-        runs.run(settings, tmp_path / "run")
-    assert not (tmp_path / "run" / checkpoints.DIRECTORY).exists()
+@pytest.mark.parametrize("part", [0, 100, 2_000])
+def test_a_damaged_one_is_refused_by_name(part, path, small_model):
+    checkpoints.save(path, small_model, checkpoints.Progress(10))
+    path.write_bytes(path.read_bytes()[:part])
+    with pytest.raises(ValueError, match="must be whole.*checkpoint.npz"):
+        checkpoints.restore(path, small_model)
+    assert checkpoints.steps_done(path) == 0
 
 
 @pytest.mark.parametrize(
@@ -148,55 +107,36 @@ def test_a_run_that_diverged_does_not_go_on(tmp_path, monkeypatch):
     ],
 )
 def test_they_are_made_between_validations(
-    seconds, stopped, steps, saved, place, small_model, monkeypatch
+    seconds, stopped, steps, saved, path, small_model, monkeypatch
 ):
     monkeypatch.setattr(checkpoints, "SECONDS", seconds)
-    callback = checkpoints.Checkpoints(
-        place, SMALL, RUN, checkpoints.Progress()
-    )
+    progress = checkpoints.Progress()
+    callback = checkpoints.Checkpoints(path.parent, progress, SETTINGS)
     callback.set_model(small_model)
     small_model.compile("sgd", "mse")
     small_model.stop_training = stopped
     for epoch in range(steps // 10):
-        callback.on_epoch_end(epoch, {"loss": epoch})
-    assert callback.progress.step == steps
-    assert callback.progress.history == {"loss": list(range(steps // 10))}
-    assert callback.progress.seconds > 0
-    assert checkpoints.steps_done(place) == saved
+        callback.on_epoch_end(epoch, {"val_accuracy": np.float32(epoch)})
+    assert progress.step == steps
+    assert progress.history == {"val_accuracy": list(range(steps // 10))}
+    assert progress.seconds > 0
+    history = (path.parent / checkpoints.HISTORY).read_text().splitlines()
+    rows = [f"{10 * (n + 1)},{float(n)}" for n in range(steps // 10)]
+    assert history == ["step,val_accuracy", *rows]
+    assert checkpoints.steps_done(path) == saved
 
 
-def test_a_run_that_was_stopped_goes_on_by_itself(
-    tmp_path, monkeypatch, capsys
-):
-    class Stopping(keras.callbacks.Callback):
-        def on_epoch_end(self, epoch, logs=None):
-            raise Stopped
-
-    monkeypatch.setattr(checkpoints, "SECONDS", 0)
-    path = tmp_path / "run"
-    with monkeypatch.context() as patch:
-        patch.setattr(fitting, "logs", lambda directory: [Stopping()])
-        for _ in range(2):
-            with pytest.raises(Stopped):
-                runs.run(SMALL, path)
-    for other in (
-        lambda: runs.run(dataclasses.replace(SMALL, seed=1), path),
-        lambda: runs.prune_only(SMALL, path),
-    ):
-        with pytest.raises(FileExistsError, match="holds another run, which"):
-            other()
-    with run_directory.held(path):
-        with pytest.raises(BlockingIOError, match="own .*/run, in use by anot"):
-            runs.run(SMALL, path)
-    assert checkpoints.steps_done(path) == 20
-    monkeypatch.setattr(fitting, "logs", lambda directory: [])
-    result = runs.run(SMALL, path, overwrite=True)  # of other runs
-    assert "Going on after 20 steps" in capsys.readouterr().out
-    assert len(result["train_cross_entropies"]) == 3
-    assert sorted(entry.name for entry in path.iterdir()) == [
-        "config.json",
-        "model.keras",
-        "result.json",
-    ]
-    whole = runs.run(SMALL, tmp_path / "whole")
-    assert result["test_error"] == pytest.approx(whole["test_error"], abs=0.5)
+def test_the_first_best_validation_is_kept(path, small_model):
+    history = {"val_accuracy": [0.5, 0.9, 0.7]}
+    progress = checkpoints.Progress(10, 1.0, history, best=["the best"])
+    callback = checkpoints.Checkpoints(path.parent, progress, SETTINGS)
+    callback.set_model(small_model)
+    for accuracy in (0.8, 0.9):
+        callback.on_epoch_end(3, {"val_accuracy": accuracy})
+        assert progress.best == ["the best"]
+    callback.on_epoch_end(4, {"val_accuracy": 0.95})
+    kernel = small_model.layers[0]._kernel
+    found = progress.best[0].copy()
+    kernel.assign(kernel + 1)  # what is kept does not move
+    np.testing.assert_array_equal(progress.best[0], found)
+    np.testing.assert_allclose(found, kernel - 1, atol=1e-6)

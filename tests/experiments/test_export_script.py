@@ -29,9 +29,8 @@ def place(tmp_path_factory):
     masks[1][:30] = 0  # dead units
     snip_tf.set_masks(model, masks)
     settings = {"dataset": "mnist_5k", "seed": 3}
-    run_directory.save_model(
-        model, run_directory.create(place / "run", settings) / "model.keras"
-    )
+    with run_directory.opened(place / "run", {}, settings) as directory:
+        run_directory.save_model(model, directory / "model.keras")
     model.save(place / "model.keras")
     return place
 
@@ -182,7 +181,11 @@ def test_quantised_exports_are_measured(place):
 def test_another_backend_is_refused_at_once(place):
     pytest.importorskip("jax")
     status, output = run_script(
-        "export.py", "--run_dir=run", cwd=place, KERAS_BACKEND="jax"
+        "export.py",
+        "--run_dir=run",
+        "--export_dir=jax",
+        cwd=place,
+        KERAS_BACKEND="jax",
     )
     assert status == 1, output
     assert output.endswith("backend. Received: KERAS_BACKEND=jax\n")
@@ -191,7 +194,7 @@ def test_another_backend_is_refused_at_once(place):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--format=tflite"], "--format must be of saved_model, .*: tflite"),
+        (["--format=tflite"], "--format=.*tflite.*: must be of saved_model, "),
         (
             ["--format=saved_model", "--quantization=int8"],
             "--quantization needs --format=litert",

@@ -8,11 +8,11 @@ import pytest
 
 from snip_tf.experiments import (
     figures,
+    grouping,
     paper,
     pictures,
     records,
     report,
-    runner,
 )
 
 _SIDE = 28
@@ -45,7 +45,7 @@ def line_of(name, run, error):
 
 def lines_of(name, errors, **options):
     """Returns a line for each run: the errors of the rows, seed by seed."""
-    runs = runner.plan(name, **options)
+    runs = paper.EXPERIMENTS[name].runs(**options)
     return [
         line_of(name, run, error)
         for run, error in zip(runs, errors, strict=True)
@@ -171,7 +171,7 @@ def failed_line_of(name, run):
 
 def test_what_failed_is_not_called_not_run():
     only = "lenet_5_caffe-0.98-at-0.1"
-    (run,) = runner.plan("table_1", only=only, seeds=1)
+    (run,) = paper.EXPERIMENTS["table_1"].runs(only=only, seeds=1)
     cells = cells_of(report.text("table_1", [failed_line_of("table_1", run)]))
     failed = cells["lenet_5_caffe-0.98-at-0.1"]
     assert failed == {
@@ -189,7 +189,7 @@ def test_what_failed_is_not_called_not_run():
 def test_failures_say_what_they_were_on():
     """Beside a run of the same name on another backend, which did not fail."""
     done = lines_of("table_2", (1.0, 2.0), only="gru_s")
-    (run,) = runner.plan("table_2", only="gru_s-0.95", backend="jax")
+    (run,) = paper.EXPERIMENTS["table_2"].runs(only="gru_s-0.95", backend="jax")
     text = report.text("table_2", [*done, failed_line_of("table_2", run)])
     assert "gru_s-0.95-seed0 (60,000 steps, jax): diverged" in text
     plain, jax = (r for r in text.splitlines() if r.startswith("| gru_s"))
@@ -200,7 +200,7 @@ def test_failures_say_what_they_were_on():
 
 @pytest.mark.parametrize("name", paper.EXPERIMENTS)
 def test_an_experiment_of_which_all_failed_is_drawn(name):
-    line = failed_line_of(name, runner.plan(name)[0])
+    line = failed_line_of(name, paper.EXPERIMENTS[name].runs()[0])
     assert figures.picture(name, [line])
     assert "No run is finished." in report.text(name, [line])
 
@@ -224,7 +224,7 @@ def test_other_data_are_a_row_of_their_own_in_figure_2():
 
 
 def test_failures_and_strays_are_told():
-    run = runner.plan("table_1")[0]
+    run = paper.EXPERIMENTS["table_1"].runs()[0]
     failed = records.line_of("table_1", run, {"error": "ValueError: no"})
     stray = {**failed, "row": "lenet_6"}
     text = report.text("table_1", [failed, stray])
@@ -236,7 +236,9 @@ def test_failures_and_strays_are_told():
 @pytest.mark.parametrize("name", paper.EXPERIMENTS)
 @pytest.mark.parametrize("what", ["all", "one"])
 def test_every_experiment_is_drawn_from_its_lines(name, what):
-    runs = runner.plan(name, seeds=2)[:: 1 if what == "all" else 1_000]
+    runs = paper.EXPERIMENTS[name].runs(seeds=2)[
+        :: 1 if what == "all" else 1_000
+    ]
     lines = [line_of(name, run, 1.0 + place) for place, run in enumerate(runs)]
     png = figures.picture(name, lines)
     image = matplotlib.image.imread(io.BytesIO(png))
@@ -249,14 +251,14 @@ def test_every_experiment_is_drawn_from_its_lines(name, what):
 
 
 def test_a_picture_is_the_mask_of_its_line():
-    run = runner.plan("figure_2", only="^mnist-class3")[0]
+    run = paper.EXPERIMENTS["figure_2"].runs(only="^mnist-class3")[0]
     line = line_of("figure_2", run, 0.0)
     line["kept_per_pixel"]["0.9"] = list(range(_SIDE**2))
-    group = records.Group(run, (line,))
+    group, *others = grouping.groups("figure_2", [line])[3:]
     image = pictures._picture(group, 0.9)
     assert image[0, 5] == 5  # row by row, as the images are
     assert image[2, 0] == 56
-    assert np.isnan(pictures._picture(records.Group(run), 0.9)).all()
+    assert np.isnan(pictures._picture(others[0], 0.9)).all()
 
 
 def test_a_sheet_has_its_images_in_rows():

@@ -1,14 +1,12 @@
 import dataclasses
 import json
 
-import pytest
-
-from snip_tf.experiments import paper, records, runner
+from snip_tf.experiments import paper, records
 
 
 def run_of(name, only, **options):
     """Returns the one run of that name."""
-    (run,) = runner.plan(name, only=only, **options)
+    (run,) = paper.EXPERIMENTS[name].runs(only=only, **options)
     return run
 
 
@@ -79,63 +77,24 @@ def test_a_line_cut_short_is_passed_over_and_closed(tmp_path, caplog):
 
 
 def test_a_run_is_known_by_its_settings_not_its_place():
-    runs = runner.plan("table_1", seeds=2)
+    runs = paper.EXPERIMENTS["table_1"].runs(seeds=2)
     lines = [line("table_1", run, test_error=1.0) for run in reversed(runs)]
     found = records.by_run("table_1", lines)
-    assert set(found) == {run.key for run in runs}
+    assert set(found) == set(runs)
     other = run_of("table_1", "^lenet_5_caffe-0-seed0", steps=1_000)
-    assert other.key not in found
+    assert other not in found
 
 
 def test_a_result_outdoes_a_failure():
     run = run_of("table_1", "lenet_5_caffe-0-seed0")
     failed = line("table_1", run, error="ValueError: no")
     again = line("table_1", run, error="ValueError: never")
-    ((_, latest),) = records.by_run("table_1", [failed, again]).values()
+    (latest,) = records.by_run("table_1", [failed, again]).values()
     assert latest == again
     done = line("table_1", run, test_error=1.0)
     for lines in ([failed, done], [done, failed]):
-        ((_, latest),) = records.by_run("table_1", lines).values()
+        (latest,) = records.by_run("table_1", lines).values()
         assert latest == done
-
-
-def test_seeds_are_one_group_and_schedules_never():
-    lines = [
-        line("table_1", run, test_error=error)
-        for steps, errors in ((None, (1.0, 2.0, 4.5)), (1_000, (9.0,)))
-        for run, error in zip(
-            runner.plan(
-                "table_1",
-                only="lenet_5_caffe-0-seed",
-                seeds=len(errors),
-                steps=steps,
-            ),
-            errors,
-            strict=True,
-        )
-    ]
-    groups = records.groups("table_1", lines[::-1])
-    assert len(groups) == len(paper.EXPERIMENTS["table_1"].rows) + 1
-    full, short = (g for g in groups if g.lines)
-    assert full.values("test_error") == [1.0, 2.0, 4.5]  # by seed
-    # (1 + 2 + 4.5) / 3 and sqrt((1.5² + 0.5² + 2²) / 2), by hand
-    assert full.mean("test_error") == pytest.approx(2.5)
-    assert full.deviation("test_error") == pytest.approx(3.25**0.5)
-    assert short.run.settings.recipe.steps == 1_000
-    assert short.deviation("test_error") is None
-
-
-def test_data_and_backends_are_not_mixed_either():
-    only = "lstm_s-0-seed0"
-    runs = [
-        run_of("table_2", only, dataset="mnist_5k"),
-        run_of("table_2", only, backend="jax"),
-        run_of("table_2", only),
-    ]
-    lines = [line("table_2", run, test_error=1.0) for run in runs]
-    groups = [g for g in records.groups("table_2", lines) if g.lines]
-    assert [len(group.lines) for group in groups] == [1, 1, 1]
-    assert groups[-1].run.settings.dataset == "mnist_5k"  # the row's own first
 
 
 def test_a_line_that_no_row_makes_is_a_stray():
@@ -149,5 +108,5 @@ def test_a_line_that_no_row_makes_is_a_stray():
     )
     odd = line("table_1", dataclasses.replace(run, settings=changed))
     strays = [stray, gone, odd]
-    assert records.strays("table_1", strays) == strays
+    assert [records.run_of("table_1", line) for line in strays] == 3 * [None]
     assert records.by_run("table_1", [stray, gone]) == {}

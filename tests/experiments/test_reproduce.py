@@ -1,5 +1,6 @@
 """The experiments end to end, on little data for few steps."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -13,26 +14,27 @@ import pytest
 from conftest import run_forked, run_script
 
 from snip_tf.experiments import (
-    checkpoints,
+    campaign,
     estimates,
-    fitting,
+    grouping,
+    job,
     paper,
-    pool,
+    processes,
+    provenance,
     records,
     report,
-    runner,
-    worker,
+    runs,
 )
 
-_SCRIPT = pathlib.Path(worker.__file__).with_name("reproduce.py")
+_SCRIPT = pathlib.Path(__file__).parents[2] / "scripts" / "reproduce.py"
 _SMALL = {"steps": 30, "dataset": "mnist_5k", "seeds": 1}  # periods of 10
 _MEASURED = ("test_error", "train_loss", "train_cross_entropies")
 
 
-def campaign(name, path, runs, **options):
-    return runner.Campaign(
+def campaign_of(name, path, planned, **options):
+    return campaign.Campaign(
         name,
-        runs,
+        planned,
         path=path / f"{name}.jsonl",
         runs_dir=path / "runs",
         **options,
@@ -57,12 +59,13 @@ def test_each_experiment_runs_and_is_drawn(name, only, tmp_path):
     small = dict(_SMALL)
     if name == "figure_2":
         del small["steps"]  # there are none
-    (run,) = runner.plan(name, only=only, **small)
-    done = worker.result_of(worker.job_of(run, tmp_path / "run"))
+    (run,) = paper.EXPERIMENTS[name].runs(only=only, **small)
+    (tmp_path / "job").mkdir()
+    done = job.result_of(job.job_of(run), tmp_path / "job")
     done = json.loads(json.dumps(done))
     path = tmp_path / f"{name}.jsonl"
     records.append(path, records.line_of(name, run, done))
-    (group,) = (g for g in records.groups(name, records.read(path)) if g.lines)
+    (group,) = (g for g in grouping.groups(name, records.read(path)) if g.lines)
     assert group.run == run
     assert str(tmp_path) not in path.read_text()
     report.write([name], tmp_path)
@@ -90,14 +93,11 @@ def test_each_experiment_runs_and_is_drawn(name, only, tmp_path):
 
 
 _DYING = """
-import json, os, sys
-
-os.sched_setaffinity(0, json.loads(sys.argv[2]))
+import functools, os, pathlib, sys
 
 import keras
 
-from snip_tf.experiments import checkpoints
-from snip_tf.experiments import worker
+from snip_tf.experiments import checkpoints, job, runs
 
 checkpoints.SECONDS = 0
 
@@ -107,68 +107,55 @@ def save_no_more_then_die(epoch, logs):
         os._exit(9)
 
 dying = keras.callbacks.LambdaCallback(on_epoch_end=save_no_more_then_die)
-worker.result_of(json.loads(sys.argv[1]), [dying])
+runs.run = functools.partial(runs.run, callbacks=[dying])
+job.main(pathlib.Path(sys.argv[1]))
 """
 
 
-def die_in(job, *, backend="tensorflow", cores):
+def die_in(this, directory, monkeypatch):
     """Does a job in a process that dies: it saves one period, and loses one."""
-    process = subprocess.run(
-        [sys.executable, "-c", _DYING] + [json.dumps(job), json.dumps(cores)],
-        env={
-            **os.environ,
-            "KERAS_BACKEND": backend,
-            "PYTHONPATH": os.pathsep.join(sys.path),
-        },
-        capture_output=True,
-        text=True,
-    )
-    assert process.returncode == 9, process.stderr
+    with monkeypatch.context() as patched:
+        command = [sys.executable, "-c", _DYING]
+        patched.setattr(processes, "_COMMAND", command)
+        ((_, reply),) = processes.replies([(this, directory)], workers=1)
+    assert reply["lost"] == "its process ended with status 9", reply
+    assert runs.steps_done(directory / "run") == 10
 
 
 @pytest.mark.skipif(
     not hasattr(os, "sched_setaffinity"), reason="needs to pin processes"
 )
-def test_runs_are_exact_whatever_came_before_and_where_they_died(
-    tmp_path, monkeypatch
-):
+def test_runs_are_exact_wherever_they_died(tmp_path, monkeypatch):
     """A run that died and went on against one whole run, to the bit."""
-    one_core = pool.usable_cores()[:1]
-    monkeypatch.setattr(pool, "usable_cores", lambda: one_core)
-    options = {"workers": 1, "backend": "tensorflow", "directory": tmp_path}
-    (run,) = runner.plan("table_1", only="300_100-0.95", **_SMALL)
-    (other,) = runner.plan("figure_4", only="dense-random-seed", **_SMALL)
-
-    def job(run, name):
-        return worker.job_of(run, tmp_path / name)
-
-    def results(*jobs):
-        messages = [message for _, message in pool.replies(jobs, **options)]
-        return [m["result"] for m in messages if "steps" not in m]
-
-    die_in(job(run, "cut"), cores=one_core)
-    assert checkpoints.steps_done(tmp_path / "cut") == 10
-    whole, _, cut, again = results(
-        job(run, "whole"),
-        job(other, "other"),
-        job(run, "cut"),
-        job(run, "again"),
-    )
-    for repeated in (cut, again):
-        for name in (*_MEASURED, "test_error_at_best_validation", "kept"):
-            assert repeated[name] == whole[name], name
+    one_core = processes.usable_cores()[:1]
+    monkeypatch.setattr(processes, "usable_cores", lambda: one_core)
+    (run,) = paper.EXPERIMENTS["table_1"].runs(only="300_100-0.95", **_SMALL)
+    these, this = campaign_of("table_1", tmp_path, [run]), job.job_of(run)
+    place = tmp_path / "runs/table_1"
+    place /= "lenet_300_100-0.95-mnist_5k-30-tensorflow-seed0"
+    die_in(this, place, monkeypatch)
+    assert "10 steps done" in these.listing()
+    with monkeypatch.context() as patched:
+        patched.setattr(provenance, "ARITHMETIC", -1)  # by other code
+        assert "missing" in these.listing()
+    jobs = [(this, place), (this, tmp_path / "whole")]
+    replies = dict(processes.replies(jobs, workers=1))
+    cut, whole = replies[0]["result"], replies[1]["result"]
+    assert "Going on after 10 steps" in (place / "log.txt").read_text()
+    for name in (*_MEASURED, "test_error_at_best_validation", "kept"):
+        assert cut[name] == whole[name], name
 
 
 def test_plan_has_all_runs_of_a_seed_together():
-    runs = runner.plan("table_1")
-    assert len(runs) == 9 * 5
-    assert [run.settings.seed for run in runs] == sorted(9 * list(range(5)))
-    assert runs[0].name == "lenet_300_100-0-seed0"
+    planned = paper.EXPERIMENTS["table_1"].runs()
+    assert len(planned) == 9 * 5
+    assert [run.settings.seed for run in planned] == sorted(9 * list(range(5)))
+    assert planned[0].name == "lenet_300_100-0-seed0"
 
 
 def test_plan_puts_other_data_in_the_place_of_mnist_only():
-    runs = runner.plan("table_2", dataset="mnist_5k")
-    data = {run.settings.model: run.settings.dataset for run in runs}
+    planned = paper.EXPERIMENTS["table_2"].runs(dataset="mnist_5k")
+    data = {run.settings.model: run.settings.dataset for run in planned}
     assert data["lstm_s"] == "mnist_5k"
     assert data["vgg_c"] == "cifar10"
 
@@ -182,32 +169,33 @@ def test_plan_puts_other_data_in_the_place_of_mnist_only():
 )
 def test_plan_refuses_what_names_no_run(only, message):
     with pytest.raises(ValueError, match=message):
-        runner.plan("table_1", only=only)
+        paper.EXPERIMENTS["table_1"].runs(only=only)
 
 
 def test_only_what_is_missing_is_done(tmp_path):
-    runs = runner.plan("table_1", only="300_100", seeds=1)
-    these = campaign("table_1", tmp_path, runs)
-    done = records.line_of("table_1", runs[0], {"test_error": 1.0})
-    failed = records.line_of("table_1", runs[1], {"error": "ValueError: no"})
+    planned = paper.EXPERIMENTS["table_1"].runs(only="300_100", seeds=1)
+    these = campaign_of("table_1", tmp_path, planned)
+    done = records.line_of("table_1", planned[0], {"test_error": 1.0})
+    failed = records.line_of("table_1", planned[1], {"error": "ValueError: no"})
     for line in (done, failed):
         records.append(these.path, line)
-    assert these.missing() == runs[2:]
-    assert these.failures() == {runs[1].name: "ValueError: no"}
-    retrying = campaign("table_1", tmp_path, runs, retry_failed=True)
-    assert retrying.missing() == runs[1:]
+    assert these.missing() == planned[2:]
+    assert these.failures() == {planned[1].name: "ValueError: no"}
+    retrying = campaign_of("table_1", tmp_path, planned, retry_failed=True)
+    assert retrying.missing() == planned[1:]
 
 
 def test_what_another_experiment_has_made_is_taken_over(tmp_path):
     """A dense LeNet-5-Caffe is a run of Figure 1 and of Table 1."""
-    (made,) = runner.plan("figure_1", only="lenet_5_caffe-0-seed0")
+    (made,) = paper.EXPERIMENTS["figure_1"].runs(only="lenet_5_caffe-0-seed0")
     lines = [
         records.line_of("figure_1", made, {"test_error": 1.0, "kept": 431_080}),
         {"model": "lenet_5_caffe"},  # of a file that is not of an experiment
     ]
-    others = records.of_others("table_1", lines)
-    runs = runner.plan("table_1", only="lenet_5_caffe-0-seed", seeds=1)
-    these = campaign("table_1", tmp_path, runs, others=others)
+    planned = paper.EXPERIMENTS["table_1"].runs(
+        only="lenet_5_caffe-0-seed", seeds=1
+    )
+    these = campaign_of("table_1", tmp_path, planned, lines=lines)
     assert these.missing() == []
     assert not these.path.exists()  # to look changes nothing
     name = "lenet_5_caffe-0-mnist-10000-tensorflow-seed0"
@@ -218,46 +206,45 @@ def test_what_another_experiment_has_made_is_taken_over(tmp_path):
         (line,) = records.read(these.path)
     assert not left_over.exists()
     assert line["taken_from"] == "figure_1"
-    assert records.by_run("table_1", [line]) == {runs[0].key: (runs[0], line)}
+    assert records.by_run("table_1", [line]) == {planned[0]: line}
 
 
 def test_what_lacks_its_pictures_is_not_taken_over(tmp_path):
-    (made,) = runner.plan("figure_1", only="lenet_300_100-0.9-seed0")
+    (made,) = paper.EXPERIMENTS["figure_1"].runs(only="lenet_300_100-0.9-seed0")
     line = records.line_of("figure_1", made, {"test_error": 1.0})
-    (run,) = runner.plan("figure_3", only="on-100-", seeds=1)
+    (run,) = paper.EXPERIMENTS["figure_3"].runs(only="on-100-", seeds=1)
     assert run.settings == made.settings
-    others = records.of_others("figure_3", [line])
-    assert campaign("figure_3", tmp_path, [run], others=others).missing()
-    others = records.of_others("figure_3", [{**line, "mean_image": []}])
-    assert not campaign("figure_3", tmp_path, [run], others=others).missing()
+    assert campaign_of("figure_3", tmp_path, [run], lines=[line]).missing()
+    lines = [{**line, "mean_image": []}]
+    assert not campaign_of("figure_3", tmp_path, [run], lines=lines).missing()
 
 
-def test_the_listing_tells_states_schedules_and_time(tmp_path):
-    runs = runner.plan("table_1", only="300_100", seeds=1, steps=1_000)
-    measured = {("lenet_300_100", "tensorflow"): 0.1}
-    these = campaign("table_1", tmp_path, runs, measured=measured, workers=2)
-    line = records.line_of("table_1", runs[0], {"test_error": 1.0})
+def test_the_listing_tells_states_schedules_and_time(tmp_path, monkeypatch):
+    planned = paper.EXPERIMENTS["table_1"].runs(
+        only="300_100", seeds=1, steps=1_000
+    )
+    these = campaign_of("table_1", tmp_path, planned, workers=2)
+    line = records.line_of("table_1", planned[0], {"test_error": 1.0})
     records.append(these.path, line)
-    for run, identity in (
-        (runs[1], fitting.identity_of(runs[1].settings)),
-        (runs[2], {"code": "another"}),
-    ):
-        checkpoint = these._directory(run) / checkpoints.DIRECTORY / "000000250"
-        checkpoint.mkdir(parents=True)
-        progress = json.dumps({"step": 250, "identity": identity})
-        (checkpoint / "progress.json").write_text(progress)
+    monkeypatch.setattr(
+        campaign.Campaign,
+        "_steps_done",
+        lambda self, run: 250 if run == planned[1] else 0,
+    )
+    measured = {"train_seconds": 100.0, **line}  # 0.1 a step
+    these = dataclasses.replace(these, lines=[measured])
     _, dense, half, new, total = these.listing().splitlines()
     assert "done" in dense
-    # 6 fixed seconds and 0.1 for each of the 750 and 1,000 steps left.
-    assert re.search("250 steps done .*1,000 of 60,000 steps +1:21 min", half)
-    # By other code, so that they do not count.
-    assert re.search("250 steps done, by other code: begins .* 1:46 min", new)
-    assert total == "2 of 3 runs to do, about 1:34 min with 2 workers"
+    # 12 fixed seconds and 0.1 for each of the 750 and 1,000 steps left.
+    assert re.search("250 steps done .*1,000 of 60,000 steps +1:27 min", half)
+    assert re.search("missing .* 1:52 min", new)
+    assert total == "2 of 3 runs to do, about 1:40 min with 2 workers"
 
 
 def test_an_experiment_is_run_by_one_process_at_a_time(tmp_path):
     fcntl = pytest.importorskip("fcntl")
-    these = campaign("table_1", tmp_path, runner.plan("table_1", **_SMALL))
+    planned = paper.EXPERIMENTS["table_1"].runs(**_SMALL)
+    these = campaign_of("table_1", tmp_path, planned)
     directory = tmp_path / "runs" / "table_1"
     directory.mkdir(parents=True)
     descriptor = os.open(directory, os.O_RDONLY)
@@ -269,7 +256,7 @@ def test_an_experiment_is_run_by_one_process_at_a_time(tmp_path):
 
 
 def test_time_is_estimated_from_recorded_runs_first():
-    (run,) = runner.plan("table_1", only="300_100-0-seed0")
+    (run,) = paper.EXPERIMENTS["table_1"].runs(only="300_100-0-seed0")
     line = records.line_of("table_1", run, {})
     lines = [{**line, "train_seconds": s} for s in (60, 120, 600, 1)]
     measured = estimates.step_seconds(lines)
@@ -277,14 +264,14 @@ def test_time_is_estimated_from_recorded_runs_first():
     fixed = estimates.FIXED_SECONDS
     assert estimates.run_seconds(run, measured) == fixed + 120
     assert estimates.run_seconds(run, measured, steps=500) == fixed + 1
-    table = estimates.STEP_SECONDS["tensorflow"]["lenet_300_100"]
+    table = estimates.STEP_SECONDS["lenet_300_100"]
     assert estimates.run_seconds(run, {}) == fixed + 60_000 * table
 
 
 def test_every_network_has_an_estimate():
     for name in paper.EXPERIMENTS:
         for backend in ("tensorflow", "jax"):
-            for run in runner.plan(name, seeds=1, backend=backend):
+            for run in paper.EXPERIMENTS[name].runs(seeds=1, backend=backend):
                 assert estimates.run_seconds(run, {}) > 0
 
 
@@ -332,14 +319,10 @@ def test_a_killed_runner_leaves_whole_lines_and_the_next_one_ends(tmp_path):
         "--workers=1",
         "--results_dir=results",
     )
-    place, scratch = tmp_path / "place", tmp_path / "scratch"
-    place.mkdir()
-    scratch.mkdir()  # a killed runner leaves it behind
-    path = place / "results" / "figure_3.jsonl"
+    path = tmp_path / "results" / "figure_3.jsonl"
     process = subprocess.Popen(
         [sys.executable, _SCRIPT, *flags],
-        cwd=place,
-        env={**os.environ, "TMPDIR": str(scratch)},
+        cwd=tmp_path,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -352,13 +335,13 @@ def test_a_killed_runner_leaves_whole_lines_and_the_next_one_ends(tmp_path):
     before = path.read_bytes()
     assert records.read(path)
 
-    status, output = run_script("reproduce.py", *flags, cwd=place)
+    status, output = run_script("reproduce.py", *flags, cwd=tmp_path)
     assert status == 1, output
     assert path.read_bytes().startswith(before)
     lines = {line["row"]: line for line in records.read(path)}
     assert len(records.read(path)) == len(lines) == 3
     assert lines["scored-on-1"]["test_error"] < 95
-    assert lines["scored-on-10"]["cores"] == len(pool.usable_cores())
+    assert lines["scored-on-10"]["cores"] == len(processes.usable_cores())
     assert lines["scored-on-10000"]["error"] == (
         "ValueError: `size` must be at most 3600, the number of training "
         "images. Received: size=10000"
@@ -369,8 +352,8 @@ def test_a_killed_runner_leaves_whole_lines_and_the_next_one_ends(tmp_path):
     written = path.with_suffix(".md").read_text()
     schedule = "shortened: 30 of 3,000 steps, mnist_5k"
     assert f"Failed: scored-on-10000-seed0 ({schedule})" in written
-    assert {entry.name for entry in place.iterdir()} == {"results", "runs"}
-    assert not list((place / "runs" / "figure_3").iterdir())
+    assert {entry.name for entry in tmp_path.iterdir()} == {"results", "runs"}
+    assert not list((tmp_path / "runs" / "figure_3").iterdir())
 
 
 @pytest.mark.slow
@@ -396,14 +379,14 @@ def test_a_stopped_runner_stops_its_workers_and_says_how_to_go_on(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ([], "--experiment must be given: one of figure_1, table_1"),
+        ([], "--experiment must be one of figure_1, table_1"),
         (
             ["--experiment=figure_2", "--steps=10"],
-            "figure_2 trains nothing, which contradicts --steps",
+            "experiment=figure_2, steps=10: trains nothing",
         ),
         (
             ["--experiment=figure_1", "--draw_only", "--seeds=2"],
-            "--draw_only runs nothing, which contradicts --seeds",
+            "seeds=2: --draw_only runs nothing",
         ),
         (
             ["--experiment=figure_1", "--data_dir=nowhere"],
@@ -420,7 +403,9 @@ def test_bad_flags_end_with_one_clear_line(flags, message, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_network_pruned_under_tensorflow_trains_under_jax(tmp_path):
+def test_a_network_pruned_under_tensorflow_trains_under_jax(
+    tmp_path, monkeypatch
+):
     flags = (
         "--experiment=table_2",
         "--dataset=mnist_5k",
@@ -428,12 +413,11 @@ def test_a_network_pruned_under_tensorflow_trains_under_jax(tmp_path):
         "--only=lstm_s-0.95",
         "--results_dir=.",
     )
-    (run,) = runner.plan("table_2", only="lstm_s-0.95", backend="jax", **_SMALL)
-    directory = (
-        tmp_path / "runs" / "table_2" / "lstm_s-0.95-mnist_5k-30-jax-seed0"
+    (run,) = paper.EXPERIMENTS["table_2"].runs(
+        only="lstm_s-0.95", backend="jax", **_SMALL
     )
-    job = worker.job_of(run, directory)
-    die_in(job, backend="jax", cores=pool.usable_cores())
+    directory = tmp_path / "runs/table_2/lstm_s-0.95-mnist_5k-30-jax-seed0"
+    die_in(job.job_of(run), directory, monkeypatch)
 
     def reproduce(*more):
         status, output = run_script("reproduce.py", *flags, *more, cwd=tmp_path)

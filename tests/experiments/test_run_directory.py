@@ -1,100 +1,118 @@
-import importlib.util
+import contextlib
 import json
 import os
-import pathlib
-import shutil
-import subprocess
 
 import pytest
 
 import snip_tf
 from snip_tf.experiments import run_directory
 
+ME = {"seed": 3, "recipe": {"steps": 30}}
+
+
+def create(path, identity=ME, **options):
+    """Opens and leaves the directory of a run."""
+    with run_directory.opened(path, {}, identity, **options) as directory:
+        return directory
+
 
 @pytest.fixture
 def finished(tmp_path):
     """The directory of a finished run."""
-    directory = run_directory.create(tmp_path / "run", {"seed": 3})
+    directory = create(tmp_path / "run")
     run_directory.write_json(directory / "result.json", {"test_error": 1.5})
     (directory / "model.keras").write_text("a model")
     (directory / "logs").mkdir()
     return directory
 
 
+@pytest.fixture
+def stopped(tmp_path, monkeypatch):
+    """The directory of a run that was stopped."""
+    directory = create(tmp_path / "run")
+    (directory / "checkpoint.npz").write_text("its state")
+    (directory / "history.csv").write_text("step")
+    monkeypatch.setattr(run_directory.checkpoints, "steps_done", steps_done)
+    return directory
+
+
+def steps_done(path):
+    return 10 if path.exists() else 0
+
+
 def test_a_new_directory_is_made_with_its_parents(tmp_path):
-    directory = run_directory.create(tmp_path / "a" / "b", {})
+    directory = create(tmp_path / "a" / "b")
     assert os.listdir(directory) == ["config.json"]
 
 
 def test_a_finished_run_is_never_overwritten_unasked(finished):
     before = sorted(os.listdir(finished))
     with pytest.raises(FileExistsError, match="finished run.*--overwrite"):
-        run_directory.create(finished, {})
+        create(finished)
     assert sorted(os.listdir(finished)) == before
 
 
 def test_overwrite_clears_a_finished_run(finished):
-    run_directory.create(finished, {}, overwrite=True)
+    create(finished, overwrite=True)
     assert os.listdir(finished) == ["config.json"]
 
 
 def test_an_unfinished_run_is_replaced(finished):
     (finished / "result.json").unlink()
-    run_directory.create(finished, {})
+    (finished / ".model.keras-x1y2").mkdir()  # killed while it was written
+    create(finished)
     assert os.listdir(finished) == ["config.json"]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_the_same_run_goes_on(overwrite, stopped):
+    before = sorted(os.listdir(stopped))
+    (stopped / ".checkpoint.npz-x1y2").mkdir()  # killed while it was written
+    assert run_directory.check(stopped, ME, overwrite=overwrite)
+    create(stopped, ME, overwrite=overwrite)
+    assert sorted(os.listdir(stopped)) == before
+
+
+def test_another_run_replaces_one_that_was_stopped_only_if_asked_to(stopped):
+    other = {**ME, "recipe": {"steps": 40}}
+    message = r"stopped after 10 .*recipe.steps \(there 30, here 40\)"
+    with pytest.raises(FileExistsError, match=message):
+        create(stopped, other)
+    assert (stopped / "checkpoint.npz").exists()
+    create(stopped, other, overwrite=True)
+    assert os.listdir(stopped) == ["config.json"]
+    assert run_directory.read_config(stopped)["recipe"] == {"steps": 40}
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_other_peoples_files_are_left_alone(overwrite, tmp_path):
     (tmp_path / "thesis.tex").write_text("...")
     with pytest.raises(FileExistsError, match="an earlier run and nothing"):
-        run_directory.create(tmp_path, {}, overwrite=overwrite)
+        create(tmp_path, overwrite=overwrite)
     assert os.listdir(tmp_path) == ["thesis.tex"]
 
 
 def test_another_process_has_to_stay_out(tmp_path):
     pytest.importorskip("fcntl")
     path = tmp_path / "a" / "run"
-    with run_directory.held(path):
+    with run_directory.locked(path):
         with pytest.raises(
             BlockingIOError, match=r"--runs_dir\). .*/a/run, in"
         ):
-            with run_directory.held(path):
+            with run_directory.locked(path):
                 pass
-    with run_directory.held(path):  # free again
+    with contextlib.suppress(InterruptedError), run_directory.locked(path):
+        raise InterruptedError
+    with run_directory.locked(path):  # free again
         pass
-    (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="must be writable. Received: .*file/run"):
-        with run_directory.held(tmp_path / "file" / "run"):
-            pass
 
 
-def test_a_path_below_a_file_is_refused(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="must be writable. Received: .*file/run"):
-        run_directory.create(tmp_path / "file" / "run", {})
-
-
-def test_a_path_that_is_a_file_is_refused(tmp_path):
+@pytest.mark.parametrize("name", ["file", "file/run"])
+def test_a_path_that_is_or_goes_through_a_file_is_refused(name, tmp_path):
     (tmp_path / "file").write_text("text")
-    with pytest.raises(OSError, match="must be writable. Received: .*file"):
-        run_directory.create(tmp_path / "file", {})
+    with pytest.raises(OSError, match=f"{name}"):
+        create(tmp_path / name)
     assert (tmp_path / "file").read_text() == "text"
-
-
-def test_json_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
-    path = tmp_path / "result.json"
-    run_directory.write_json(path, {"errors": [1.5]})
-
-    def write_half(path, text, **options):
-        with open(path, "w") as file:
-            file.write(text[: len(text) // 2])
-        raise OSError("No space left on device")
-
-    monkeypatch.setattr(pathlib.Path, "write_text", write_half)
-    with pytest.raises(OSError, match="No space"):
-        run_directory.write_json(path, {"errors": [2.5]})
-    assert json.loads(path.read_text()) == {"errors": [1.5]}
 
 
 def test_a_model_that_cannot_be_saved_leaves_the_old_one(tmp_path, monkeypatch):
@@ -110,12 +128,13 @@ def test_a_model_that_cannot_be_saved_leaves_the_old_one(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         run_directory.save_model(model, path)
     assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["model.keras"]
 
 
-def test_surroundings_name_versions_and_cores():
-    surroundings = run_directory.surroundings()
-    assert set(surroundings["versions"]) >= {"tensorflow", "keras", "snip_tf"}
-    assert surroundings["cores"] >= 1
+def test_json_is_what_it_was(tmp_path):
+    path = tmp_path / "result.json"
+    run_directory.write_json(path, {"errors": [1.5]})
+    assert json.loads(path.read_text()) == {"errors": [1.5]}
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -124,7 +143,7 @@ def test_another_programs_config_is_no_run(overwrite, tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     (tmp_path / "logs").mkdir()
     with pytest.raises(FileExistsError, match="an earlier run and nothing"):
-        run_directory.create(tmp_path, {}, overwrite=overwrite)
+        create(tmp_path, overwrite=overwrite)
     config = (tmp_path / "config.json").read_text()
     assert config == '{"model_type": "bert"}'
     assert (tmp_path / "logs").is_dir()
@@ -133,95 +152,15 @@ def test_another_programs_config_is_no_run(overwrite, tmp_path):
 def test_a_run_with_other_files_beside_it_is_left_alone(finished):
     (finished / "notes.txt").write_text("the best one so far")
     with pytest.raises(FileExistsError, match="an earlier run and nothing"):
-        run_directory.create(finished, {}, overwrite=True)
+        create(finished, overwrite=True)
     assert (finished / "result.json").exists()
 
 
-def test_settings_come_back(finished):
-    assert run_directory.read_settings(finished) == {"seed": 3}
+def test_the_config_comes_back(finished):
+    assert run_directory.read_config(finished)["seed"] == 3
 
 
 def test_other_directories_have_no_settings(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ValueError, match="must be the directory of a run"):
-        run_directory.read_settings(tmp_path)
-
-
-def test_the_commit_is_that_of_the_code_as_it_was_first_asked_for(tmp_path):
-    if not shutil.which("git"):
-        pytest.skip("needs git")
-
-    def git(*arguments):
-        who = ("-c", "user.name=nobody", "-c", "user.email=no@body")
-        process = subprocess.run(
-            ["git", *who, *arguments],
-            cwd=tmp_path,
-            check=True,
-            capture_output=True,
-            text=True,
-        )
-        return process.stdout.strip()
-
-    code = tmp_path / "scripts" / "run_directory.py"
-    code.parent.mkdir()
-    shutil.copy(run_directory.__file__, code)
-    (tmp_path / "results").mkdir()
-    result = tmp_path / "results" / "lines.jsonl"
-    result.write_text("one\n")
-    git("init")
-    git("add", ".")
-    git("commit", "--message=Begin")
-
-    def load():
-        spec = importlib.util.spec_from_file_location("another", code)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
-
-    clean = git("rev-parse", "--short", "HEAD")
-    result.write_text("two\n")
-    before = load()
-    assert before.surroundings()["commit"] == clean
-    code.write_text(code.read_text() + "# changed\n")
-    assert load().surroundings()["commit"] == f"{clean}-dirty"
-    git("commit", "--all", "--message=Change")
-    assert load().surroundings()["commit"] == git(
-        "rev-parse", "--short", "HEAD"
-    )
-    assert before.surroundings()["commit"] == clean
-
-
-def test_the_code_is_known_by_what_stands_in_it(tmp_path):
-    """Of the scripts beside it and the package, committed or not."""
-
-    def code_of(text, demo=""):
-        shutil.copy(run_directory.__file__, tmp_path)
-        for name in run_directory._COMPUTING:
-            (tmp_path / f"{name}.py").write_text(text)
-        (tmp_path / "demo.py").write_text(demo)
-        spec = importlib.util.spec_from_file_location(
-            "another", tmp_path / "run_directory.py"
-        )
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module.code()
-
-    assert code_of("momentum = 0.9") == code_of("momentum = 0.9")
-    assert code_of("momentum = 0.9") != code_of("momentum = 0.0")
-    # What no run computes with does not end one.
-    assert code_of("momentum = 0.9") == code_of("momentum = 0.9", "title = 1")
-
-
-def test_the_backend_is_told_with_its_version():
-    assert run_directory.surroundings()["backend"] == "tensorflow"
-    assert "jax" not in run_directory.surroundings()["versions"]
-    pytest.importorskip("jax")
-    jax = run_directory.surroundings("jax")
-    assert jax["backend"] == "jax"
-    assert jax["versions"]["jax"]
-
-
-def test_without_git_there_is_no_commit(monkeypatch):
-    run_directory._commit.cache_clear()
-    monkeypatch.setenv("PATH", "")
-    assert run_directory.surroundings()["commit"] is None
+        run_directory.read_config(tmp_path)

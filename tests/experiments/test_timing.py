@@ -32,3 +32,17 @@ def test_a_turn_has_many_calls_of_what_is_fast():
     called = []
     timing.in_turns({"fast": lambda: called.append(None)}, rounds=1)
     assert len(called) > 100
+
+
+def test_before_each_turn_of_one_call_comes_what_is_not_timed():
+    called = []
+
+    def before():
+        called.append("before")
+        time.sleep(0.02)
+
+    times = timing.in_turns(
+        {"a": lambda: called.append("a")}, rounds=2, before=before
+    )
+    assert called == ["a", *["before", "a"] * 3]
+    assert times["a"][2] < 0.01

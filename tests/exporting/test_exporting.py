@@ -1,17 +1,21 @@
 """`export`: what it writes runs without snip_tf; what it refuses, and how."""
 
+import doctest
 import pathlib
 import subprocess
 import sys
+import tempfile
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 import test_compaction
+from litert_reader import op_names, outputs, stored_weights
 
 import snip_tf
 from snip_tf import exporting, layers
+from snip_tf.exporting import litert
 
 FILES = {"litert": "model.tflite", "keras": "model.keras"}
 
@@ -31,8 +35,33 @@ def model():
             layers.Dense(10),
         ]
     )
-    scores = snip_tf.criteria.random(model, seed=0)
+    scores = snip_tf.scores.random(model, seed=0)
     snip_tf.set_masks(model, snip_tf.keep_top(scores, 0.95))
+    return model
+
+
+@keras.saving.register_keras_serializable("test_exporting")
+class Subclassed(keras.Model):
+    """A model whose own code makes and calls its layers."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.convolution = keras.layers.Conv2D(6, 3, activation="relu")
+        self.drop = keras.layers.Dropout(0.5)
+        self.logits = keras.layers.Dense(10)
+
+    def call(self, images, training=False):
+        x = self.convolution(images)
+        x = self.drop(keras.ops.mean(x, axis=(1, 2)), training=training)
+        return self.logits(x)
+
+
+def subclassed():
+    model = Subclassed()
+    model(_x(2))
+    snip_tf.masked(model)
+    scores = snip_tf.scores.random(model, seed=0)
+    snip_tf.set_masks(model, snip_tf.keep_top(scores, 0.8))
     return model
 
 
@@ -47,16 +76,10 @@ def _run(path, x):
         loaded = tf.saved_model.load(path)  # `serve` alone would not keep it
         return loaded.serve(x).numpy()
     if path.suffix == ".keras":
-        return np.array(keras.models.load_model(path)(x))
-    interpreter = tf.lite.Interpreter(str(path))
-    interpreter.resize_tensor_input(0, x.shape)
-    interpreter.allocate_tensors()
-    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x)
-    interpreter.invoke()
-    return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+        return keras.models.load_model(path).predict(x, verbose=0)
+    return outputs(path.read_bytes(), x)
 
 
-@pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")
 @pytest.mark.parametrize("compact", [False, True])
 @pytest.mark.parametrize("format", exporting.FORMATS)
 def test_outputs_are_those_of_the_masked_model(
@@ -102,6 +125,73 @@ def test_the_sparse_saved_model_is_the_saved_model_to_the_bit(model, tmp_path):
     np.testing.assert_array_equal(_run(sparse, _x(7)), _run(dense, _x(7)))
 
 
+@pytest.mark.parametrize("format", exporting.FORMATS)
+def test_a_subclassed_model_is_exported_too(format, tmp_path):
+    model = subclassed()
+    path = snip_tf.export(model, tmp_path / "out", format=format)
+    np.testing.assert_allclose(
+        _run(path, _x(3)), np.array(model(_x(3))), atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("format", exporting.FORMATS)
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_model_is_left_as_it_was(format, fails, tmp_path, monkeypatch):
+    model = subclassed()
+    model.compile("adam", "mse")
+    model.fit(_x(8), np.zeros((8, 10)), verbose=0)
+    optimizer, kinds = model.optimizer, [type(one) for one in model.layers]
+    weights, expected = model.get_weights(), np.array(model(_x(3)))
+    if fails:
+
+        def full(*_args, **_options):
+            raise OSError("no space left on device")
+
+        monkeypatch.setattr("os.fsync", full)
+        with pytest.raises(OSError, match="no space left"):
+            snip_tf.export(model, tmp_path / "out", format=format)
+        assert not list(tmp_path.iterdir())
+    else:
+        snip_tf.export(model, tmp_path / "out", format=format)
+    assert [type(one) for one in model.layers] == kinds
+    for value, before in zip(model.get_weights(), weights, strict=True):
+        np.testing.assert_array_equal(value, before)
+    np.testing.assert_array_equal(np.array(model(_x(3))), expected)
+    assert model.optimizer is optimizer
+    model.fit(_x(8), np.zeros((8, 10)), verbose=0)
+    assert int(optimizer.iterations) == 2
+
+
+@pytest.mark.parametrize("format", exporting.FORMATS)
+def test_layers_that_augment_are_off_in_every_format(format, tmp_path):
+    model = snip_tf.masked(
+        keras.Sequential(
+            [
+                keras.Input((8, 8, 1)),
+                keras.layers.RandomFlip(),
+                keras.layers.Conv2D(4, 3),
+                keras.layers.Flatten(),
+                keras.layers.Dense(3),
+            ]
+        )
+    )
+    path = snip_tf.export(model, tmp_path / "out", format=format)
+    np.testing.assert_allclose(
+        _run(path, _x(5)), model.predict(_x(5), verbose=0), atol=1e-5
+    )
+
+
+def test_a_compiled_model_is_as_large_as_one_that_is_not(model, tmp_path):
+    path = snip_tf.export(model, tmp_path / "plain", format="keras")
+    model.compile("adam", lambda y_true, y_pred: 0.0 * y_pred)
+    model.fit(_x(8), np.zeros((8, 10)), verbose=0)
+    other = snip_tf.export(model, tmp_path / "compiled", format="keras")
+    sizes = [file.stat().st_size for file in (path, other)]
+    assert sizes[1] < 1.05 * sizes[0]
+    assert not keras.models.load_model(other).compiled  # knows no such loss
+    assert model.compiled
+
+
 def test_the_keras_file_is_of_plain_keras_layers(model, tmp_path):
     path = snip_tf.export(model, tmp_path / "out", format="keras")
     plain = keras.models.load_model(path)
@@ -121,6 +211,42 @@ def test_compact_stores_fewer_parameters(model, tmp_path):
         for compact in (False, True)
     ]
     assert counts[1] < counts[0] / 2
+
+
+def test_litert_is_compact_by_default(model, tmp_path):
+    shapes = []
+    for compact in (None, True, False):
+        path = snip_tf.export(
+            model, tmp_path / str(compact), format="litert", compact=compact
+        )
+        rows = stored_weights(path.read_bytes())
+        shapes.append({row.shape for row in rows})
+    assert shapes[0] == shapes[1] != shapes[2]
+
+
+def test_a_dense_litert_file_has_no_sparse_weights(model, tmp_path):
+    path = snip_tf.export(
+        model, tmp_path / "out", format="litert", compact=False, dense=True
+    )
+    file = path.read_bytes()
+    assert "DENSIFY" not in op_names(file)
+    assert not any(row.is_sparse for row in stored_weights(file))
+    np.testing.assert_allclose(
+        _run(path, _x(3)), np.array(model(_x(3))), atol=1e-5
+    )
+
+
+def test_int8_takes_the_data_set_of_fit(model, tmp_path):
+    pairs = tf.data.Dataset.from_tensor_slices((_x(40), np.zeros(40))).batch(8)
+    path = snip_tf.export(
+        model,
+        tmp_path / "out",
+        format="litert",
+        quantization="int8",
+        calibration_data=pairs,
+    )
+    rows = stored_weights(path.read_bytes())
+    assert {row.dtype for row in rows} == {"int8"}
 
 
 def test_an_earlier_export_is_kept_unless_it_is_to_be_overwritten(
@@ -167,7 +293,7 @@ def test_an_export_whose_last_rename_fails_leaves_the_old_one(
     rename = pathlib.Path.rename
 
     def interrupted(self, target):
-        if self.name == "new":
+        if target == tmp_path / "out" and self.parent.name != "old":
             raise KeyboardInterrupt
         return rename(self, target)
 
@@ -182,7 +308,7 @@ def test_a_file_is_refused_as_directory(model, tmp_path):
     (tmp_path / "out").write_text("")
     with pytest.raises(FileExistsError, match="must not be a file"):
         snip_tf.export(model, tmp_path / "out")
-    with pytest.raises(OSError, match="`directory` must be writable"):
+    with pytest.raises(OSError, match="inside must be writable"):
         snip_tf.export(model, tmp_path / "out" / "inside")
 
 
@@ -190,7 +316,8 @@ def test_a_file_is_refused_as_directory(model, tmp_path):
     ("options", "message"),
     [
         ({"format": "onnx"}, "one of saved_model, sparse_saved_model, litert"),
-        ({"quantization": "int8"}, 'go with format="litert" only'),
+        ({"quantization": "int8"}, 'go with format="litert" only.*quantiz'),
+        ({"dense": True}, 'go with format="litert" only. .* and dense'),
         (
             {"format": "litert", "quantization": "int4"},
             "None or one of 'float16'",
@@ -199,13 +326,28 @@ def test_a_file_is_refused_as_directory(model, tmp_path):
             {"format": "litert", "quantization": "int8"},
             "`calibration_data` must be ex",
         ),
-        ({"calibration_data": [[0.0]]}, 'go with format="litert" only'),
+        (
+            {"calibration_data": np.zeros((2, 3))},
+            'go with format="litert" only',
+        ),
     ],
 )
 def test_bad_options_are_refused(options, message, model, tmp_path):
     with pytest.raises(ValueError, match=message):
         snip_tf.export(model, tmp_path / "out", **options)
     assert not list(tmp_path.iterdir())
+
+
+def test_on_another_backend_only_keras_files_are_written(
+    model, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    for format in set(exporting.FORMATS) - {"keras"}:
+        message = f"unless .* TensorFlow.*Received: format='{format}', .*=jax"
+        with pytest.raises(ValueError, match=message):
+            snip_tf.export(model, tmp_path / "out", format=format)
+    assert not list(tmp_path.iterdir())
+    snip_tf.export(model, tmp_path / "out", format="keras")
 
 
 def test_a_model_without_masks_is_refused(model, tmp_path):
@@ -215,10 +357,14 @@ def test_a_model_without_masks_is_refused(model, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_the_example_of_its_docstring_runs():
+    names = {"keras": keras, "snip_tf": snip_tf, "tempfile": tempfile}
+    (example,) = doctest.DocTestFinder().find(snip_tf.export, globs=names)
+    assert doctest.DocTestRunner().run(example) == (0, 3)
+
+
 @pytest.mark.slow
-@pytest.mark.filterwarnings(
-    "ignore:The mask of:UserWarning", "ignore:.*tf.lite.Interpreter"
-)
+@pytest.mark.filterwarnings("ignore:The masks of these kernels:UserWarning")
 @pytest.mark.parametrize("sparsity", [0.5, 0.9, 0.99])
 @pytest.mark.parametrize("build", test_compaction.NETWORKS[:4])
 def test_every_format_gives_the_outputs_of_random_masks(
@@ -239,8 +385,8 @@ def test_every_format_gives_the_outputs_of_random_masks(
                 format=format,
                 compact=compact,
             )
-            outputs = keras.tree.flatten(_structured(path, x))
-            for value, close_to in zip(outputs, expected, strict=True):
+            found = keras.tree.flatten(_structured(path, x))
+            for value, close_to in zip(found, expected, strict=True):
                 np.testing.assert_allclose(
                     np.array(value), np.array(close_to), atol=1e-5, rtol=1e-5
                 )
@@ -253,6 +399,7 @@ def _structured(path, x):
             loaded = tf.saved_model.load(path)
             return loaded.serve(x)
         return keras.models.load_model(path)(x)
-    run = tf.lite.Interpreter(str(path)).get_signature_runner("serving_default")
+    interpreter = litert.interpreter(path.read_bytes())
+    run = interpreter.get_signature_runner("serving_default")
     (name,) = run.get_input_details()
     return run(**{name: x})

@@ -1,12 +1,10 @@
-import contextlib
 import functools
-import io
-import warnings
+import sys
 
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
+from litert_reader import op_names, outputs, stored_weights
 
 import snip_tf
 from snip_tf.exporting import litert
@@ -108,19 +106,6 @@ def batch(model, size=100):
     return generator.normal(size=(size, *shape)).astype(np.float32)
 
 
-def outputs(flatbuffer, x):
-    with warnings.catch_warnings():  # that it is to leave TensorFlow
-        warnings.simplefilter("ignore")
-        runner = tf.lite.Interpreter(model_content=flatbuffer)
-    (given,) = runner.get_input_details()
-    (returned,) = runner.get_output_details()
-    runner.resize_tensor_input(given["index"], x.shape)
-    runner.allocate_tensors()
-    runner.set_tensor(given["index"], x)
-    runner.invoke()
-    return runner.get_tensor(returned["index"])
-
-
 def assert_right(flatbuffer, model, tolerance=1e-5):
     """The tolerance is a fraction of the largest output."""
     x = batch(model)
@@ -190,7 +175,7 @@ def test_pruned_lstm_has_a_file_of_a_sixth():
 
 
 def test_weights_of_a_loop_are_in_the_file_once():
-    rows = litert.stored_weights(converted(lstm)[1]).rows
+    rows = stored_weights(converted(lstm)[1])
     shapes = [row.shape for row in rows]
     assert sorted(shapes) == [(10, 16), (16, 28), (64, 16), (64, 16)]
 
@@ -206,6 +191,61 @@ def test_model_is_left_as_it_was():
     np.testing.assert_array_equal(model(x), expected)
 
 
+def augmented():
+    """What transfer learning puts in front of a network."""
+    return [
+        keras.Input((8, 8, 3)),
+        K.RandomFlip(),
+        K.Conv2D(4, 3),
+        K.GaussianNoise(1.0),
+        K.Dropout(0.5),
+        K.Flatten(),
+        K.Dense(3),
+    ]
+
+
+def augmented_base():
+    """The same in a model of its own, before a base that is one too."""
+    augment = keras.Sequential([K.RandomRotation(0.2), K.RandomZoom(0.2)])
+    images = keras.Input((8, 8, 3))
+    base = keras.Model(images, K.BatchNormalization()(K.Conv2D(4, 3)(images)))
+    inputs = keras.Input((8, 8, 3))
+    x = K.Flatten()(base(augment(inputs), training=False))
+    return keras.Model(inputs, K.Dense(3)(x))
+
+
+@pytest.mark.parametrize("network", [augmented, augmented_base])
+def test_layers_that_augment_are_off_as_in_predict(network):
+    model, file = converted(network)
+    x = batch(model)
+    expected = model.predict(x, verbose=0)
+    assert np.abs(np.asarray(model(x, training=True)) - expected).max() > 0.1
+    np.testing.assert_allclose(outputs(file, x), expected, atol=1e-5)
+
+
+class Subclassed(keras.Model):
+    """A model without inputs of its own, with a loop over time."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden = K.GRU(30, return_sequences=True)
+        self.logits = K.Dense(3)
+
+    def call(self, x):
+        return self.logits(self.hidden(x))
+
+
+def test_a_subclassed_model_is_converted_too():
+    model, x = Subclassed(), np.random.default_rng(0).normal(size=(5, 6, 20))
+    x = x.astype(np.float32)
+    expected = np.asarray(model(x))
+    file = litert.convert(model)
+    for size in (1, 5):
+        np.testing.assert_allclose(
+            outputs(file, x[:size]), expected[:size], atol=1e-5
+        )
+
+
 # quantization
 
 
@@ -214,7 +254,7 @@ def test_float16_rounds_weights(network):
     model, file = converted(network, quantization="float16")
     # 11 bits a weight, and half a unit of the last one at most.
     assert_right(file, model, tolerance=4 * 2**-12)
-    assert "float16" in {row.dtype for row in litert.stored_weights(file).rows}
+    assert "float16" in {row.dtype for row in stored_weights(file)}
 
 
 def test_float16_takes_two_bytes_less_an_entry():
@@ -223,40 +263,19 @@ def test_float16_takes_two_bytes_less_an_entry():
     entries = sum(
         np.count_nonzero(layer.kernel.numpy()) for layer in model.layers
     )
-    full, half = (litert.stored_weights(file).bytes for file in (full, half))
+    full, half = (
+        sum(row.bytes for row in stored_weights(file)) for file in (full, half)
+    )
     assert full - half == 2 * entries
 
 
-@pytest.mark.parametrize("network", [odd_widths, conv_bn_pool])
-def test_int8_is_within_a_twentieth(network):
-    model, file = converted(network, 0.5, "int8")
-    expected = np.asarray(model(batch(model)))
-    error = outputs(file, batch(model)) - expected
-    assert np.std(error) < np.std(expected) / 20
-    assert {row.dtype for row in litert.stored_weights(file).rows} == {"int8"}
+# 16 bits
 
 
-def test_int8_calibrates_on_batches_as_on_one_array():
-    model, file = converted(odd_widths, 0.5, "int8")
-    x = batch(model)
-    batches = iter([x[:30], [x[30:]]])
-    assert file == litert.convert(
-        model, quantization="int8", calibration_data=batches
-    )
-
-
-def test_int8_takes_several_inputs_in_the_order_of_the_model():
-    inputs = [keras.Input((3,), name="z"), keras.Input((4,), name="a")]
-    model = keras.Model(inputs, K.Dense(2)(K.Concatenate()(inputs)))
-    batches = [[np.ones((5, 3)), np.ones((5, 4))]]
-    assert litert.convert(model, quantization="int8", calibration_data=batches)
-
-
-# Refused
-
-
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
-def test_mixed_precision_becomes_float32(policy):
+@pytest.mark.parametrize(
+    "policy", ["mixed_float16", "mixed_bfloat16", "float16", "bfloat16"]
+)
+def test_16_bits_become_float32(policy):
     model = keras.Sequential(
         [
             keras.Input((8, 8, 2)),
@@ -270,6 +289,14 @@ def test_mixed_precision_becomes_float32(policy):
     # 16 bits have 8 or 11 binary digits.
     np.testing.assert_allclose(found, model(x), atol=0.05)
     assert found.dtype == np.float32
+    assert [layer.dtype_policy.name for layer in model.layers] == [
+        policy,
+        policy,
+        "float32",
+    ]
+
+
+# Refused
 
 
 def test_unknown_quantization_is_refused():
@@ -278,19 +305,6 @@ def test_unknown_quantization_is_refused():
     assert str(error.value) == (
         "`quantization` must be None or one of 'float16', 'int8'. "
         "Received: quantization='int4'"
-    )
-
-
-def test_int8_is_refused_for_recurrent_layers():
-    model = sparse(lstm)
-    with pytest.raises(ValueError) as error:
-        litert.convert(
-            model, quantization="int8", calibration_data=batch(model)
-        )
-    assert str(error.value) == (
-        "`quantization` must be None or 'float16' for a model with recurrent "
-        "layers. Received: quantization='int8', model='lstm_s' with layer "
-        "'recurrent'"
     )
 
 
@@ -312,11 +326,11 @@ def test_calibration_data_without_use_or_missing_is_refused(
     )
 
 
-# stored_weights
+# What is stored, and how
 
 
 def test_bytes_are_those_of_entries_indices_and_row_ends():
-    rows = {row.shape: row for row in litert.stored_weights(known()[1]).rows}
+    rows = {row.shape: row for row in stored_weights(known()[1])}
     assert rows[16, 3, 3, 4].bytes == 50 * 4 + 50 + 16 * 3 * 3 + 1
     assert rows[128, 256].bytes == 100 * 4 + 100 + 128 + 1
     # 600 entries: the ends of the rows take two bytes each.
@@ -324,49 +338,42 @@ def test_bytes_are_those_of_entries_indices_and_row_ends():
 
 
 def test_sparse_kernels_are_for_fully_connected_weights_that_are_sparse():
-    rows = litert.stored_weights(known()[1]).rows
-    assert {row.shape: row.has_sparse_kernel for row in rows} == {
-        (16, 3, 3, 4): False,
-        (128, 256): True,
-        (10, 128): False,
+    rows = stored_weights(known()[1])
+    assert {row.shape: row.readers for row in rows} == {
+        (16, 3, 3, 4): {"DENSIFY"},
+        (128, 256): {"FULLY_CONNECTED"},
+        (10, 128): {"DENSIFY"},
     }
-    assert {row.block for row in rows} == {(1, 1), (1, 1, 1, 1)}
-
-
-def test_what_has_no_sparse_kernel_is_unpacked_by_litert():
-    _, file = known()
-    with contextlib.redirect_stdout(io.StringIO()) as printed:
-        tf.lite.experimental.Analyzer.analyze(model_content=file)
-    rows = litert.stored_weights(file).rows
-    unpacked = [row for row in rows if row.block and not row.has_sparse_kernel]
-    assert printed.getvalue().count("DENSIFY(") == len(unpacked) == 2
-
-
-def test_blocks_of_tensorflows_converter_are_read(tmp_path):
-    known()[0].export(tmp_path, verbose=False)
-    converter = tf.lite.TFLiteConverter.from_saved_model(str(tmp_path))
-    converter.optimizations = [tf.lite.Optimize.EXPERIMENTAL_SPARSITY]
-    rows = litert.stored_weights(converter.convert()).rows
-    row = next(row for row in rows if row.shape == (128, 256))
-    assert (row.block, row.has_sparse_kernel) == ((1, 4), True)
+    assert all(row.is_sparse for row in rows)
 
 
 def test_dense_weights_are_stored_as_they_are():
-    rows = litert.stored_weights(converted(odd_widths, kept=1)[1]).rows
+    rows = stored_weights(converted(odd_widths, kept=1)[1])
     assert {row.shape: row.bytes for row in rows} == {
         (50, 30): 6_000,
         (70, 50): 14_000,
         (10, 70): 2_800,
     }
-    assert {(row.block, row.has_sparse_kernel) for row in rows} == {
-        (None, False)
-    }
+    assert not any(row.is_sparse for row in rows)
 
 
-def test_the_table_has_a_line_per_weight_and_a_total():
-    stored = litert.stored_weights(known()[1])
-    lines = str(stored).splitlines()
-    assert len(lines) == 5
-    fields = next(line.split() for line in lines if "128x256" in line)
-    assert fields[1:] == "128x256 float32 1x1 sparse 629".split()
-    assert lines[-1].split() == ["total", f"{stored.bytes:,}"]
+@pytest.mark.parametrize("quantization", [None, "float16"])
+def test_a_dense_file_has_neither_sparse_weights_nor_densify(quantization):
+    model, small = converted(conv_bn_pool, quantization=quantization)
+    file = litert.convert(model, quantization=quantization, dense=True)
+    assert "DENSIFY" in op_names(small)
+    assert "DENSIFY" not in op_names(file)
+    assert not any(row.is_sparse for row in stored_weights(file))
+    x = batch(model)
+    np.testing.assert_allclose(
+        outputs(file, x), outputs(small, x), rtol=1e-5, atol=1e-6
+    )
+
+
+# interpreter
+
+
+def test_without_ai_edge_litert_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
+    with pytest.raises(ImportError, match=r"pip install 'snip_tf\[litert\]'"):
+        litert.interpreter(b"")

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 import snip_tf
-from snip_tf.exporting import sparse_saving
+from snip_tf.exporting import saved_model
 
 DTYPES = ["bfloat16", "float16", "float32", "float64"]
 DATA = "variables.data-00000-of-00001"
@@ -55,7 +55,7 @@ def some_weights(dtype="float32"):
 def sparse_forms(dtype):
     """All of `some_weights` that have a sparse form, with that form."""
     for weight in some_weights(dtype):
-        encoded = sparse_saving.encode(weight, overhead=0)
+        encoded = saved_model.encode(weight, overhead=0)
         if encoded.form != "dense":
             yield weight, encoded
 
@@ -66,7 +66,7 @@ def bits(array):
 
 def test_a_bitmask_has_a_bit_for_every_place():
     weight = np.array([[0, 2, 0, 3, 4], [0, 0, 0, 0, 5]], np.float32)
-    encoded = sparse_saving.encode(weight, overhead=0)
+    encoded = saved_model.encode(weight, overhead=0)
     assert encoded.form == "bitmask"
     assert encoded.shape == (2, 5)
     np.testing.assert_array_equal(encoded.values, [2, 3, 4, 5])
@@ -76,7 +76,7 @@ def test_a_bitmask_has_a_bit_for_every_place():
 
 def test_gaps_count_the_zeros_before_each_value():
     weight = with_values(40, {3: 5.0, 6: -1.0, 7: 2.0})
-    encoded = sparse_saving.encode(weight.reshape(4, 10), overhead=0)
+    encoded = saved_model.encode(weight.reshape(4, 10), overhead=0)
     assert encoded.form == "gaps"
     assert encoded.codes.dtype == np.uint8
     np.testing.assert_array_equal(encoded.values, [5, -1, 2])
@@ -97,7 +97,7 @@ def test_gaps_count_the_zeros_before_each_value():
 def test_the_largest_gap_stands_for_zeros_without_a_value(zeros, codes):
     weight = np.zeros(2_000, np.float32)
     weight[:10] = weight[10 + zeros] = 1
-    encoded = sparse_saving.encode(weight, overhead=0)
+    encoded = saved_model.encode(weight, overhead=0)
     np.testing.assert_array_equal(encoded.codes, [0] * 10 + codes)
     assert encoded.codes.dtype == np.uint8
     assert len(encoded.values) == 11
@@ -105,7 +105,7 @@ def test_the_largest_gap_stands_for_zeros_without_a_value(zeros, codes):
 
 def test_wide_gaps_take_two_bytes():
     weight = with_values(200_000, {1_000: 1.0, 2_001: 2.0, 150_000: 3.0})
-    encoded = sparse_saving.encode(weight, overhead=0)
+    encoded = saved_model.encode(weight, overhead=0)
     assert encoded.codes.dtype == np.uint16
     np.testing.assert_array_equal(
         encoded.codes, [1_000, 1_000, 65_535, 65_535, 147_998 - 2 * 65_535]
@@ -114,19 +114,19 @@ def test_wide_gaps_take_two_bytes():
 
 def test_the_first_and_the_last_place_can_be_kept():
     weight = with_values(300, {0: 1.0, 299: 2.0})
-    encoded = sparse_saving.encode(weight, overhead=0)
+    encoded = saved_model.encode(weight, overhead=0)
     np.testing.assert_array_equal(encoded.codes, [0, 255, 43])
 
 
 def test_a_weight_of_zeros_takes_no_bytes():
-    encoded = sparse_saving.encode(np.zeros((30, 40), np.float32), overhead=0)
+    encoded = saved_model.encode(np.zeros((30, 40), np.float32), overhead=0)
     assert encoded.form == "gaps"
     assert encoded.bytes == 0
 
 
 def test_a_weight_without_zeros_is_dense():
     weight = np.arange(1, 1_001, dtype=np.float32)
-    encoded = sparse_saving.encode(weight, overhead=0)
+    encoded = saved_model.encode(weight, overhead=0)
     assert encoded.form == "dense"
     assert encoded.bytes == weight.nbytes
     np.testing.assert_array_equal(encoded.values, weight)
@@ -144,19 +144,19 @@ def test_a_weight_without_zeros_is_dense():
     ids=["scalar", "empty", "int8", "uint32", "bool"],
 )
 def test_scalars_and_other_dtypes_are_dense(weight):
-    assert sparse_saving.encode(weight, overhead=0).form == "dense"
+    assert saved_model.encode(weight, overhead=0).form == "dense"
 
 
 def test_a_small_weight_is_not_worth_its_graph():
-    assert sparse_saving.encode(np.zeros(1_000, np.float32)).form == "dense"
-    assert sparse_saving.encode(np.zeros(10_000, np.float32)).form == "gaps"
+    assert saved_model.encode(np.zeros(1_000, np.float32)).form == "dense"
+    assert saved_model.encode(np.zeros(10_000, np.float32)).form == "gaps"
 
 
 def test_no_form_is_smaller_than_the_one_chosen():
     for weight in some_weights():
         kept = np.flatnonzero(weight)
         gaps = np.diff(kept, prepend=-1) - 1
-        assert sparse_saving.encode(weight, overhead=0).bytes == min(
+        assert saved_model.encode(weight, overhead=0).bytes == min(
             weight.nbytes,
             4 * len(kept) + -(-weight.size // 8),
             4 * len(kept) + 1 * (len(gaps) + sum(gaps // 255)),
@@ -175,7 +175,7 @@ def test_weights_come_back_by_hand(dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_tensorflow_decodes_as_by_hand(dtype):
     for _, encoded in sparse_forms(dtype):
-        decoded = sparse_saving.decode(
+        decoded = saved_model.decode(
             encoded.form,
             encoded.shape,
             tf.constant(encoded.values),
@@ -191,16 +191,16 @@ def test_all_but_zeros_come_back_bit_by_bit(form):
     weight = np.zeros(32 if form == "bitmask" else 400, np.float32)
     weight[2:8] = odd
     weight[10:12] = signalling.view(np.float32)
-    encoded = sparse_saving.encode(weight, overhead=0)
+    encoded = saved_model.encode(weight, overhead=0)
     assert encoded.form == form
     arrays = map(tf.constant, (encoded.values, encoded.codes))
-    decoded = sparse_saving.decode(form, encoded.shape, *arrays)
+    decoded = saved_model.decode(form, encoded.shape, *arrays)
     assert bits(decoded) == bits(weight)
 
 
 def test_zeros_of_both_signs_come_back_as_zero():
     weight = with_values(300, {5: -0.0, 9: 1.0})
-    encoded = sparse_saving.encode(weight, overhead=0)
+    encoded = saved_model.encode(weight, overhead=0)
     np.testing.assert_array_equal(encoded.values, [1])
     assert bits(by_hand(encoded)) == bits(with_values(300, {9: 1.0}))
 
@@ -208,7 +208,7 @@ def test_zeros_of_both_signs_come_back_as_zero():
 def pruned(model, sparsity=0.95):
     """Returns a plain model with that fraction of its kernels zero."""
     if model.name not in snip_tf.models.NAMES:
-        model = snip_tf.masked(model)
+        snip_tf.masked(model)
     generator = np.random.default_rng(0)
     for _, mask in snip_tf.layers.masked_weights(model):
         mask.assign(generator.random(mask.shape) > sparsity)
@@ -291,7 +291,7 @@ NETWORKS = {
 
 def saved(model, directory):
     """Returns what loads from the model's sparse SavedModel."""
-    sparse_saving.save(model, directory)
+    saved_model.save(model, directory)
     return tf.saved_model.load(directory)
 
 
@@ -340,7 +340,7 @@ def lenet(tmp_path_factory):
     snip_tf.prune(model, noise(100, 28, 28, 1), labels, sparsity=0.98)
     model = snip_tf.strip(model)
     directory = tmp_path_factory.mktemp("lenet") / "export"
-    sparse_saving.save(model, directory)
+    saved_model.save(model, directory)
     return model, directory
 
 
@@ -353,7 +353,7 @@ def test_lenet_at_98_percent_takes_40_kilobytes(lenet):
 def test_tensorflow_alone_loads_several_models_at_once(lenet, tmp_path):
     model, directory = lenet
     other = dense()
-    sparse_saving.save(other, tmp_path / "other")
+    saved_model.save(other, tmp_path / "other")
     images, vectors = noise(7, 28, 28, 1), noise(7, 64)
     np.savez(tmp_path / "x.npz", images=images, vectors=vectors)
     code = """
@@ -422,7 +422,7 @@ def test_a_signature_outlives_what_it_was_taken_from(tmp_path):
 def test_a_session_serves_it_as_tensorflow_serving_does(tmp_path):
     build, inputs = NETWORKS["two_inputs_and_outputs"]
     model, x = pruned(build()), inputs(3)
-    sparse_saving.save(model, tmp_path / "export")
+    saved_model.save(model, tmp_path / "export")
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         loaded = tf.compat.v1.saved_model.load(
             session, ["serve"], str(tmp_path / "export")
@@ -446,7 +446,7 @@ def test_a_loaded_model_can_change_and_be_saved_anew(tmp_path):
 
 def test_keras_serves_it_as_a_layer(tmp_path):
     model, x = dense(), noise(3, 64)
-    sparse_saving.save(model, tmp_path / "export")
+    saved_model.save(model, tmp_path / "export")
     layer = keras.layers.TFSMLayer(tmp_path / "export", call_endpoint="serve")
     assert_same(layer(x), model(x))
 
@@ -468,7 +468,7 @@ def test_a_fixed_batch_size_is_freed(tmp_path):
 def test_saving_leaves_the_model_as_it_was(tmp_path):
     model, x = dense(), noise(3, 64)
     before = model.get_weights()
-    sparse_saving.save(model, tmp_path / "sparse")
+    saved_model.save(model, tmp_path / "sparse")
     model.export(tmp_path / "keras", verbose=False)
     assert_same(model.get_weights(), before)
     keras_own = tf.saved_model.load(tmp_path / "keras")
@@ -524,7 +524,7 @@ REFUSED = (tf.errors.OpError, IndexError)
 @pytest.mark.parametrize("name", [DATA, "variables.index"])
 @pytest.mark.parametrize("left", [0, 0.5, 0.99])
 def test_truncated_variables_are_refused(name, left, tmp_path):
-    sparse_saving.save(dense(), tmp_path / "export")
+    saved_model.save(dense(), tmp_path / "export")
     path = tmp_path / "export" / "variables" / name
     content = path.read_bytes()
     path.write_bytes(content[: int(left * len(content))])
@@ -533,7 +533,7 @@ def test_truncated_variables_are_refused(name, left, tmp_path):
 
 
 def test_variables_with_an_altered_byte_are_refused(tmp_path):
-    sparse_saving.save(dense(), tmp_path / "export")
+    saved_model.save(dense(), tmp_path / "export")
     path = tmp_path / "export" / "variables" / DATA
     content = path.read_bytes()
     for place in np.linspace(0, len(content) - 1, 12, dtype=int):
@@ -549,18 +549,79 @@ class Subclassed(keras.Model):
 
     def __init__(self):
         super().__init__()
-        self.layer = keras.layers.Dense(2)
+        self.dense = keras.layers.Dense(100)
+        self.flip = keras.layers.RandomFlip()
 
     def call(self, x):
-        return self.layer(x)
+        if isinstance(x, dict):
+            x = keras.ops.concatenate([x["b"], x["a"]], axis=-1)
+        return self.dense(self.flip(x[:, :, None, None])[:, :, 0, 0])
+
+
+@pytest.mark.parametrize(
+    "x",
+    [noise(3, 64), {"b": noise(3, 40), "a": noise(3, 24)}],
+    ids=["array", "dict"],
+)
+def test_a_subclassed_model_is_saved_as_keras_exports_it(x, tmp_path):
+    model = Subclassed()
+    model(x)
+    model = pruned(model)
+    loaded = saved(model, tmp_path / "sparse")
+    model.export(tmp_path / "keras", verbose=False)
+    keras_own = tf.saved_model.load(tmp_path / "keras")
+    for size in (1, 3):
+        part = keras.tree.map_structure(lambda array: array[:size], x)  # noqa: B023
+        assert_same(loaded.serve(part), model(part, training=False))
+    signature = loaded.signatures["serving_default"]
+    theirs = keras_own.signatures["serving_default"]
+    assert len(signature.structured_input_signature[1]) == len(
+        theirs.structured_input_signature[1]
+    )
+    assert variables_size(tmp_path / "sparse") < 0.2 * variables_size(
+        tmp_path / "keras"
+    )
+
+
+class TwoArguments(keras.Model):
+    """A model whose second argument Keras does not record."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = keras.layers.Dense(2)
+
+    def call(self, x, y):
+        return self.dense(x) + self.dense(y)
+
+
+class TwoShapes(TwoArguments):
+    """A model whose `build` takes the shapes of both."""
+
+    def build(self, x_shape, y_shape):
+        self.dense.build(x_shape)
+
+
+def test_each_argument_that_build_takes_the_shape_of_is_an_input(tmp_path):
+    model, x, y = TwoShapes(), noise(3, 64), noise(3, 64)
+    model(x, y)
+    loaded = saved(model, tmp_path / "export")
+    assert_same(loaded.serve(x[:2], y[:2]), model(x[:2], y[:2]))
+
+
+def test_a_model_that_needs_more_than_its_inputs_is_refused(tmp_path):
+    model = TwoArguments()
+    model(noise(3, 64), noise(3, 64))
+    with pytest.raises(ValueError, match="nothing else. Received: model='two_"):
+        saved_model.save(model, tmp_path / "export")
+    assert not (tmp_path / "export").exists()
 
 
 @pytest.mark.parametrize(
     "model",
     [keras.Sequential([keras.layers.Dense(2)]), Subclassed()],
-    ids=["not built", "subclassed"],
+    ids=["sequential", "subclassed"],
 )
-def test_models_without_inputs_are_refused(model, tmp_path):
-    with pytest.raises(ValueError, match="functional, and built. Received: mo"):
-        sparse_saving.save(model, tmp_path / "export")
+def test_models_that_were_never_called_are_refused(model, tmp_path):
+    with pytest.raises(ValueError, match="must have been called.*Received: mo"):
+        saved_model.save(model, tmp_path / "export")
     assert not (tmp_path / "export").exists()

@@ -1,6 +1,6 @@
 """Measures why Table 3's initialisations leave recurrent kernels or empty them.
 
-    python scripts/check_recurrent.py
+    python results/studies/recurrent.py
 
 The score of a weight is |weight x input x gradient|, summed over the rows of an
 image and the images. So for each network and initialisation of Table 3 that is
@@ -19,77 +19,58 @@ TFDS_DATA_DIR, else from TFDS' own directory.
 """
 
 import collections
-import dataclasses
-
-import environment  # noqa: F401
 
 import keras
 import numpy as np
 import tensorflow as tf
-from absl import flags
 from keras import ops
 
 import snip_tf
 from snip_tf import models, tables
-from snip_tf.experiments import program, runner
+from snip_tf.experiments import paper, program, runs
 
-_SEEDS = flags.DEFINE_integer("seeds", 5, "From 0 on.", lower_bound=1)
 _LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 _SATURATED = 0.05  # so near to 0 or 1
-
-
-@dataclasses.dataclass(frozen=True)
-class Flow:
-    """What `measure` measured; the module says what each number is."""
-
-    rows: float
-    state: float
-    saturated: float
-    gradient: float
-    scores: float
+_SEEDS = 5
+_COLUMNS = {
+    "rows": "{:.2f}",
+    "state": "{:.2f}",
+    "saturated": "{:.0%}",
+    "gradient": "{:.2g}",
+    "scores": "{:.0%}",
+}
 
 
 def main():
-    """Runs the script."""
-    # Many models in one process are what TensorFlow warns of.
-    tf.get_logger().setLevel("ERROR")
-    runs = runner.plan("table_3", only="(lstm|gru)_s", seeds=_SEEDS.value)
+    """Runs the study."""
     flows = collections.defaultdict(list)
-    for run in runs:
-        data = runs.load_data(run.settings)
-        batch = runs.scoring_batch(run.settings, data)
-        model = runs.build(run.settings, data)
-        flows[run.row.name, "all"].append(measure(model, *batch))
-        projection = model.get_layer("projection")
-        (kernel, _), *_ = projection.masked_weights()
-        kernel.assign(models.blocks.own("vs_x")(kernel.shape))
-        flows[run.row.name, "all but rows"].append(measure(model, *batch))
-    columns = [field.name for field in dataclasses.fields(Flow)]
+    for row in paper.EXPERIMENTS["table_3"].rows:
+        is_studied = row.settings.model in ("lstm_s", "gru_s")
+        for seed in range(_SEEDS if is_studied else 0):
+            settings = row.at(seed=seed)
+            data = runs.load_data(settings)
+            batch = runs.scoring_batch(settings, data)
+            model = runs.build(settings, data)
+            flows["all", row.name].append(measure(model, *batch))
+            projection = model.get_layer("projection")
+            (kernel, _), *_ = projection.masked_weights()
+            kernel.assign(models.blocks.own("vs_x")(kernel.shape))
+            flows["all but rows", row.name].append(measure(model, *batch))
+    table = [("run", "drawn so", *_COLUMNS)]
     # The networks as they are first.
-    lines = sorted(flows.items(), key=lambda item: item[0][1])
-    table = [_line(*name, seeds) for name, seeds in lines]
-    header = ("run", "drawn so", *columns)
-    print(tables.aligned([header, *table], text_columns=2))
-
-
-def _line(name, drawn, flows):
-    def mean(column):
-        return np.mean([getattr(flow, column) for flow in flows])
-
-    gradients = np.log([flow.gradient for flow in flows])
-    return (
-        name,
-        drawn,
-        f"{mean('rows'):.2f}",
-        f"{mean('state'):.2f}",
-        f"{mean('saturated'):.0%}",
-        f"{np.exp(gradients.mean()):.2g}",
-        f"{mean('scores'):.0%}",
-    )
+    for (drawn, name), seeds in sorted(flows.items(), key=lambda f: f[0][0]):
+        means = {
+            key: np.mean([flow[key] for flow in seeds]) for key in _COLUMNS
+        }
+        logs = np.log([flow["gradient"] for flow in seeds])
+        means["gradient"] = np.exp(logs.mean())
+        cells = (text.format(means[key]) for key, text in _COLUMNS.items())
+        table.append((name, drawn, *cells))
+    print(tables.aligned(table, text_columns=2))
 
 
 def measure(model, x, y):
-    """Returns the `Flow` of one recurrent network of the zoo.
+    """Returns the numbers of one recurrent network, a dict by name.
 
     Args:
         model: An LSTM or a GRU, as `models.build` returns it.
@@ -106,12 +87,9 @@ def measure(model, x, y):
     gates = _gates(recurrent.cell, rows, states)
     outside = np.abs(gates - 0.5) > 0.5 - _SATURATED
     scores = snip_tf.sensitivity(model, x, y, loss=_LOSS)
-    of_state = next(
-        index
-        for index, row in enumerate(snip_tf.summary(model).rows)
-        if row.name.endswith("recurrent_kernel")
-    )
-    return Flow(
+    names = [row.name for row in snip_tf.summary(model).rows]
+    (of_state,) = (n for n, x in enumerate(names) if "recurrent_kernel" in x)
+    return dict(
         rows=_root_mean_square(rows),
         state=_root_mean_square(states),
         saturated=float(outside.mean()),

@@ -1,11 +1,35 @@
-"""What is measured of a recurrent network, against numpy row by row."""
+"""What the studies of results/studies measure, against numpy row by row."""
+
+import importlib
+import pathlib
 
 import keras
 import numpy as np
 import pytest
 
-import check_recurrent
 import snip_tf
+
+_STUDIES = pathlib.Path(__file__).parents[2] / "results" / "studies"
+
+
+@pytest.fixture
+def study(monkeypatch):
+    """Imports a study by its name."""
+    monkeypatch.syspath_prepend(_STUDIES)  # its own processes find it too
+    return importlib.import_module
+
+
+def test_order_parts_and_threads_leave_the_mask_as_it_is(study):
+    masks = study("masks")
+    split = snip_tf.data.load("mnist_5k").train
+    x = split.images[::45].astype(np.float32) / 255
+    kept, different = masks.compare(
+        "lenet_5_caffe", x, split.labels[::45], sparsity=0.98
+    )
+    assert kept == 8622
+    assert set(different) == set(masks.VARIANTS)
+    # Two scores at the boundary may change places.
+    assert max(different.values()) <= 2
 
 
 def sigmoid(values):
@@ -33,11 +57,13 @@ def gru_step(row, state, memory, cell):
 @pytest.mark.parametrize(
     ("name", "step"), [("lstm_s", lstm_step), ("gru_s", gru_step)]
 )
-def test_gates_states_and_rows_are_those_of_the_equations(name, step, batch):
+def test_gates_states_and_rows_are_those_of_the_equations(
+    name, step, batch, study
+):
     x, y = batch
     keras.utils.set_random_seed(3)
     model = snip_tf.models.build(name, units=6, kernel_initializer="tn")
-    flow = check_recurrent.measure(model, x, y)
+    flow = study("recurrent").measure(model, x, y)
     rows = x[..., 0] @ np.array(model.get_layer("projection").kernel)
     cell = model.get_layer("recurrent").cell
     state = memory = np.zeros((100, 6))
@@ -49,17 +75,18 @@ def test_gates_states_and_rows_are_those_of_the_equations(name, step, batch):
     gates = np.array(gates)
     outside = ((gates < 0.05) | (gates > 0.95)).mean()
     assert 0.3 < outside < 1
-    assert flow.saturated == pytest.approx(outside, abs=1e-4)
-    assert flow.rows == pytest.approx(np.sqrt((rows**2).mean()), rel=1e-5)
+    assert flow["saturated"] == pytest.approx(outside, abs=1e-4)
+    assert flow["rows"] == pytest.approx(np.sqrt((rows**2).mean()), rel=1e-5)
     states = np.sqrt(np.square(states).mean())
-    assert flow.state == pytest.approx(states, rel=1e-4)
+    assert flow["state"] == pytest.approx(states, rel=1e-4)
 
 
-def test_nothing_comes_back_where_no_state_is_passed_on(batch):
+def test_nothing_comes_back_where_no_state_is_passed_on(batch, study):
+    measure = study("recurrent").measure
     model = snip_tf.models.build("gru_s", units=6)
-    passing = check_recurrent.measure(model, *batch)
-    assert 0 < passing.scores < 1
-    assert passing.gradient > 0
+    passing = measure(model, *batch)
+    assert 0 < passing["scores"] < 1
+    assert passing["gradient"] > 0
     (_, _), (recurrent, _), (bias, _) = model.get_layer(
         "recurrent"
     ).cell.masked_weights()
@@ -67,5 +94,5 @@ def test_nothing_comes_back_where_no_state_is_passed_on(batch):
     closed = np.zeros(bias.shape)
     closed[0, :6] = -200  # the update gate: nothing of the old state stays
     bias.assign(closed)
-    cut = check_recurrent.measure(model, *batch)
-    assert (cut.scores, cut.gradient) == (0, 0)
+    cut = measure(model, *batch)
+    assert (cut["scores"], cut["gradient"]) == (0, 0)

@@ -1,14 +1,12 @@
-"""Weights in a LiteRT file: stored sparsely, and read back."""
-
-import dataclasses
+"""Weights in a LiteRT file: found, and stored by their non-zero entries."""
 
 import numpy as np
+
+# TensorFlow has no public module for the schema of these files.
 from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow.lite.tools import flatbuffer_utils
 
-from snip_tf import tables
-
-_DTYPES = {
+DTYPES = {
     schema.TensorType.FLOAT32: np.dtype("float32"),
     schema.TensorType.FLOAT16: np.dtype("float16"),
     schema.TensorType.INT8: np.dtype("int8"),
@@ -53,51 +51,26 @@ def with_sparse_weights(flatbuffer):
         tensor.buffer for graph in model.subgraphs for tensor in graph.tensors
     ]
     for graph in model.subgraphs:
-        for index, weight in _weights(model, graph):
+        for index, weight in weights_of(model, graph):
             shared = buffers.count(weight.buffer) > 1 or index in graph.outputs
-            if shared or not _may_be_unpacked(model, graph, index):
-                continue
-            readers = _readers(model, graph, index)
-            dense = np.frombuffer(
-                model.buffers[weight.buffer].data.tobytes(),
-                _DTYPES[weight.type],
-            ).reshape(weight.shape)
-            values, sparsity = _by_entries(dense)
-            if _bytes(values, sparsity) + _DENSIFY_BYTES > dense.nbytes:
-                continue
-            model.buffers[weight.buffer].data = values.view(np.uint8)
-            weight.sparsity = sparsity
-            if (
-                dense.dtype == np.float32
-                and all(
-                    name == "FULLY_CONNECTED" and operator.inputs[1] == index
-                    for name, operator in readers
-                )
-                and len(values) <= _SPARSE_KERNEL_DENSITY * dense.size
-            ):
-                code = _operator_code(
-                    model, "FULLY_CONNECTED", _SPARSE_FULLY_CONNECTED
-                )
-                for _, operator in readers:
-                    operator.opcodeIndex = code
-            else:
-                _densify(model, graph, index, [op for _, op in readers])
+            if not shared and _may_be_unpacked(model, graph, index):
+                _store_by_entries(model, graph, index, weight)
     return flatbuffer_utils.convert_object_to_bytearray(model)
 
 
-def _weights(model, graph):
-    """Returns (index, tensor) of the constant tensors that are weights."""
+def weights_of(model, graph):
+    """Returns (index, tensor) of the constants of two axes or more."""
     return [
         (index, tensor)
         for index, tensor in enumerate(graph.tensors)
-        if tensor.type in _DTYPES
+        if tensor.type in DTYPES
         and tensor.shape is not None
         and len(tensor.shape) > 1
         and model.buffers[tensor.buffer].data is not None
     ]
 
 
-def _readers(model, graph, index):
+def readers_of(model, graph, index):
     """Returns (name, operator) of the operators that read a tensor."""
     return [
         (flatbuffer_utils.opcode_to_name(model, op.opcodeIndex), op)
@@ -106,16 +79,51 @@ def _readers(model, graph, index):
     ]
 
 
+def bytes_of(values, sparsity):
+    """Returns how many bytes a tensor's values and their indices take."""
+    vectors = [
+        vector.values
+        for axis in (sparsity.dimMetadata if sparsity else [])
+        for vector in (axis.arraySegments, axis.arrayIndices)
+        if vector is not None
+    ]
+    return sum(array.nbytes for array in [values, *vectors])
+
+
 def _may_be_unpacked(model, graph, index):
     """Returns whether all readers of a tensor are among those known to work."""
-    readers = _readers(model, graph, index)
+    readers = readers_of(model, graph, index)
     if {name for name, _ in readers} != {"DEQUANTIZE"}:
         return {name for name, _ in readers} <= _READERS
     return all(
         name in _READERS_OF_DEQUANTIZED
         for _, dequantize in readers
-        for name, _ in _readers(model, graph, dequantize.outputs[0])
+        for name, _ in readers_of(model, graph, dequantize.outputs[0])
     )
+
+
+def _store_by_entries(model, graph, index, weight):
+    """Changes how a weight is stored, if that takes fewer bytes."""
+    buffer = model.buffers[weight.buffer]
+    dense = np.frombuffer(buffer.data.tobytes(), DTYPES[weight.type])
+    dense = dense.reshape(weight.shape)
+    values, sparsity = _by_entries(dense)
+    if bytes_of(values, sparsity) + _DENSIFY_BYTES > dense.nbytes:
+        return
+    buffer.data, weight.sparsity = values.view(np.uint8), sparsity
+    readers = readers_of(model, graph, index)
+    has_sparse_kernel = dense.dtype == np.float32 and all(
+        name == "FULLY_CONNECTED" and operator.inputs[1] == index
+        for name, operator in readers
+    )
+    if not has_sparse_kernel or (
+        len(values) > _SPARSE_KERNEL_DENSITY * dense.size
+    ):
+        _densify(model, graph, index, [operator for _, operator in readers])
+        return
+    code = _operator_code(model, "FULLY_CONNECTED", _SPARSE_FULLY_CONNECTED)
+    for _, operator in readers:
+        operator.opcodeIndex = code
 
 
 def _by_entries(dense):
@@ -157,17 +165,6 @@ def _integers(values):
     return getattr(schema.SparseIndexVector, f"{name}Vector"), vector
 
 
-def _bytes(values, sparsity):
-    """Returns how many bytes a tensor's values and their indices take."""
-    vectors = [
-        vector.values
-        for axis in (sparsity.dimMetadata if sparsity else [])
-        for vector in (axis.arraySegments, axis.arrayIndices)
-        if vector is not None
-    ]
-    return sum(array.nbytes for array in [values, *vectors])
-
-
 def _densify(model, graph, index, readers):
     """Puts a DENSIFY op between a sparse tensor and its readers."""
     sparse = graph.tensors[index]
@@ -197,102 +194,3 @@ def _operator_code(model, name, version):
         model.operatorCodes.append(code)
         codes.append((builtin, version))
     return codes.index((builtin, version))
-
-
-@dataclasses.dataclass(frozen=True)
-class StoredWeight:
-    """One weight in a LiteRT file.
-
-    Attributes:
-        name: The name that the converter gave it.
-        shape: Its shape, output units first.
-        dtype: "float32", "float16" or "int8".
-        block: The shape of the blocks that are stored, (1, ..., 1) for single
-            entries; None if all of it is stored.
-        bytes: What its values and their indices take.
-        has_sparse_kernel: Whether LiteRT multiplies by what is stored alone.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    block: tuple[int, ...] | None
-    bytes: int
-    has_sparse_kernel: bool
-
-
-@dataclasses.dataclass(frozen=True)
-class StoredWeights:
-    """The weights in a LiteRT file; prints as a table.
-
-    Attributes:
-        rows: One `StoredWeight` per weight, in the file's order.
-    """
-
-    rows: tuple[StoredWeight, ...]
-
-    @property
-    def bytes(self):
-        """What all of them take."""
-        return sum(row.bytes for row in self.rows)
-
-    def __str__(self):
-        cells = [("weight", "shape", "dtype", "block", "kernel", "bytes")]
-        for row in self.rows:
-            cells.append(
-                (
-                    row.name.split(";")[0],
-                    "x".join(map(str, row.shape)),
-                    row.dtype,
-                    "x".join(map(str, row.block)) if row.block else "",
-                    "sparse" if row.has_sparse_kernel else "dense",
-                    f"{row.bytes:,}",
-                )
-            )
-        cells.append(("total", "", "", "", "", f"{self.bytes:,}"))
-        return tables.aligned(cells, text_columns=5)
-
-
-def stored_weights(flatbuffer):
-    """Returns how each weight is stored and whether its zeros cost time.
-
-    A weight is a constant of two or more axes. FULLY_CONNECTED has sparse
-    kernels (single entries and 1x4 blocks of float32, 1x16 blocks of int8) and
-    runs one if it reads the sparse tensor itself. Where a DENSIFY op comes in
-    between the weight is unpacked once and the layer is as fast as a dense
-    one. Source: TensorFlow's lite/kernels/fully_connected.cc and densify.cc,
-    and timed.
-
-    Args:
-        flatbuffer: The bytes of a LiteRT file, of `convert` or another.
-    """
-    model = flatbuffer_utils.read_model_from_bytearray(bytearray(flatbuffer))
-    return StoredWeights(
-        tuple(
-            _stored(model, graph, index, weight)
-            for graph in model.subgraphs
-            for index, weight in _weights(model, graph)
-        )
-    )
-
-
-def _stored(model, graph, index, weight):
-    readers = {name for name, _ in _readers(model, graph, index)}
-    block, sparsity = None, weight.sparsity
-    if sparsity is not None:
-        block = [1] * len(weight.shape)
-        axes = [] if sparsity.blockMap is None else sparsity.blockMap
-        # The axes of the blocks come after those of the tensor.
-        for axis, inner in zip(
-            axes, sparsity.dimMetadata[len(block) :], strict=True
-        ):
-            block[axis] = int(inner.denseSize)
-        block = tuple(block)
-    return StoredWeight(
-        name=weight.name.decode(),
-        shape=tuple(map(int, weight.shape)),
-        dtype=_DTYPES[weight.type].name,
-        block=block,
-        bytes=_bytes(model.buffers[weight.buffer].data, sparsity),
-        has_sparse_kernel=bool(block) and readers == {"FULLY_CONNECTED"},
-    )

@@ -6,6 +6,7 @@ made dense once, when the SavedModel is loaded. Loading takes TensorFlow alone.
 
 import contextlib
 import dataclasses
+import itertools
 import math
 
 import keras
@@ -141,7 +142,7 @@ class _Decoder(tf.saved_model.experimental.TrackableResource):
         self.is_done = tf.Variable(False, trainable=False)
 
     def _create_resource(self):
-        return tf.constant(0)  # There is none, and nobody asks for it.
+        return tf.constant(0)  # TensorFlow wants a handle; we have none.
 
     def _initialize(self):
         tf.cond(self.is_done, lambda: 0, self._decode)
@@ -162,9 +163,10 @@ class _Decoder(tf.saved_model.experimental.TrackableResource):
 def _values_left_out(variables):
     """Saves variables without their values while it is entered.
 
-    It overrides the methods by which TensorFlow asks a variable for its value
-    in a checkpoint and for its copy in the graph. Should a TensorFlow ask in
-    another way, a file is larger or not loaded, but no number is wrong.
+    TensorFlow has no public way: these are the methods by which it asks a
+    variable for its value in a checkpoint and for its copy in the graph. A
+    TensorFlow that asks in another way writes a larger file or one that does
+    not load, but no number in it is wrong.
     """
 
     def leave_out(variable):
@@ -199,18 +201,16 @@ def save(model, directory, *, sparse=True):
     altered: it holds a checksum of each.
 
     Args:
-        model: A built Sequential or functional model of plain Keras layers, as
-            `strip` returns. It is left as it is.
+        model: A built model of plain Keras layers. It is left as it is.
         directory: The directory to make.
         sparse: Whether weights may be stored sparsely. If not, the file is
             still half of that of `model.export`, which has each weight twice.
 
     Raises:
-        ValueError: If the model is not built, or neither Sequential nor
-            functional.
+        ValueError: See `serving_function` and `input_signature`.
     """
     exported = tf.Module()
-    exported.serve = _serving_function(model)
+    exported.serve = serving_function(model)
     traced = exported.serve.get_concrete_function()
     # TensorFlow lists them in no order; the state of an LSTM Keras does not.
     ranks = {id(v.value): rank for rank, v in enumerate(model.variables)}
@@ -236,20 +236,57 @@ def save(model, directory, *, sparse=True):
         tf.saved_model.save(exported, directory, signatures)
 
 
-def _serving_function(model):
-    """Returns the model as a `tf.function`, with the signature Keras gives."""
-    if not getattr(model, "inputs", None):
-        raise ValueError(
-            "`model` must be Sequential or functional, and built. Received: "
-            f"model={model.name!r}, a {type(model).__name__}"
-        )
-    is_sequential = isinstance(model, keras.Sequential)
-    inputs = model.inputs if is_sequential else [model.input]
-    return tf.function(
-        lambda inputs: model(inputs, training=False),
-        input_signature=keras.tree.map_structure(
-            lambda x: tf.TensorSpec((None, *x.shape[1:]), x.dtype, x.name),
-            inputs,
-        ),
+def serving_function(model):
+    """Returns a model's inference as a `tf.function`, for any batch size.
+
+    Raises:
+        ValueError: If it cannot be called on what `input_signature` says.
+    """
+    signature = input_signature(model)
+    serve = tf.function(
+        lambda *inputs: model(*inputs, training=False),
+        input_signature=signature,
         autograph=False,
+    )
+    try:
+        serve.get_concrete_function()
+    except Exception as error:  # whatever the layers' own code raises
+        raise ValueError(
+            f"`model` must take inputs of {signature}, as its first call did, "
+            f"and nothing else. Received: model={model.name!r} "
+            f"({type(error).__name__}: {error})"
+        ) from error
+    return serve
+
+
+def input_signature(model):
+    """Returns the named specs of what a model is called on, a list.
+
+    As `model.export` has them: the inputs of a Sequential or functional model,
+    else floats of the shapes of the first call, of its first argument alone
+    unless `build` takes the shapes of more.
+
+    Raises:
+        ValueError: If the model was never called.
+    """
+    if getattr(model, "inputs", None):
+        is_sequential = isinstance(model, keras.Sequential)
+        return keras.tree.map_structure(
+            lambda x: tf.TensorSpec((None, *x.shape[1:]), x.dtype, x.name),
+            model.inputs if is_sequential else [model.input],
+        )
+    # Of one argument or of each by its name, as its `build` takes them.
+    config = model.get_build_config() or {}
+    arguments = list(config.get("shapes_dict", config).values())
+    if None in arguments or not arguments:
+        raise ValueError(
+            "`model` must have been called, so that the shapes of its inputs "
+            f"are known. Received: model={model.name!r}"
+        )
+    numbers = itertools.count()
+    return keras.tree.map_shape_structure(
+        lambda shape: tf.TensorSpec(
+            (None, *shape[1:]), model.input_dtype, f"args_{next(numbers)}"
+        ),
+        arguments,
     )

@@ -1,0 +1,131 @@
+"""What the numbers of a run depend on besides its settings."""
+
+import dataclasses
+import functools
+import hashlib
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import subprocess
+
+import keras
+import numpy as np
+
+# Raise it when a change to the code makes a run compute other numbers: runs
+# that were stopped before then do not go on.
+ARITHMETIC = 1
+
+_PACKAGES = ("tensorflow", "keras", "numpy", "snip_tf")
+_CODE = ("snip_tf", "models", "scripts")
+# Settings that say where something is: they change no number.
+_PLACES = ("data_dir", "pruned_model")
+
+
+def surroundings(backend=None):
+    """Returns what a result depends on besides its settings, as JSON values.
+
+    Args:
+        backend: The Keras backend; by default the one in use.
+    """
+    backend = backend or keras.backend.backend()
+    packages = [*_PACKAGES, *(["jax"] if backend == "jax" else [])]
+    return {
+        "backend": backend,
+        "versions": {
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in packages},
+        },
+        "arithmetic": ARITHMETIC,
+        "commit": _commit(),
+        "processor": _processor(),
+        "cores": _cores(),
+    }
+
+
+def identity(settings, model=None, backend=None):
+    """Returns what must be equal for one run to go on with another's weights.
+
+    The commit is not part of it: see ARITHMETIC.
+
+    Args:
+        settings: The `Settings`.
+        model: The network before the first step, if there is one yet.
+        backend: The Keras backend; by default the one in use.
+
+    Returns:
+        A dict of JSON values.
+    """
+    around = surroundings(backend)
+    values = dataclasses.asdict(settings) | {
+        name: around[name] for name in ("backend", "versions", "arithmetic")
+    }
+    for place in _PLACES:
+        del values[place]
+    if model is not None:
+        start = hashlib.sha256()
+        for weight in model.weights:
+            start.update(np.ascontiguousarray(weight))
+        values["start_weights"] = start.hexdigest()[:16]
+    return json.loads(json.dumps(values))
+
+
+def differences(here, there):
+    """Returns in what two identities differ, a phrase for each value.
+
+    What `here` does not have is not compared.
+    """
+    found = []
+    for name, value in here.items():
+        other = there.get(name)
+        if isinstance(value, dict) and isinstance(other, dict):
+            inner = differences(value, other)
+            found += [f"{name}.{phrase}" for phrase in inner]
+        elif value != other:
+            found.append(f"{name} (there {other}, here {value})")
+    return found
+
+
+@functools.cache  # of the code that is running, whatever comes later
+def _commit():
+    """Returns the commit of the code, None if that is not known.
+
+    It ends with "-dirty" if the code was changed since; results do not count.
+    """
+    commit = _git("rev-parse", "--short", "HEAD")
+    changes = _git(
+        "status", "--porcelain", "--untracked-files=no", "--", *_CODE
+    )
+    return f"{commit}-dirty" if commit and changes else commit or None
+
+
+def _git(*arguments):
+    """Returns what git says of the repository of this file."""
+    try:
+        process = subprocess.run(
+            ["git", *arguments],
+            cwd=pathlib.Path(__file__).parents[2],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError:  # no git
+        return ""
+    return process.stdout.strip()
+
+
+def _cores():
+    """Returns the number of cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()
+
+
+def _processor():
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.split(":")[1] for line in lines if "model name" in line]
+    return names[0].strip() if names else platform.processor()

@@ -1,0 +1,85 @@
+"""What a run is to do, as numbers and names."""
+
+import dataclasses
+
+from snip_tf import masks, training
+
+# Lee et al. 2019, Tables 1 and 2.
+SPARSITIES = {
+    "lenet_300_100": 0.95,
+    "lenet_5_caffe": 0.98,
+    "alexnet_s": 0.9,
+    "alexnet_b": 0.9,
+    "vgg_c": 0.95,
+    "vgg_d": 0.95,
+    "vgg_like": 0.97,
+    "wrn_16_8": 0.95,
+    "wrn_16_10": 0.95,
+    "wrn_22_8": 0.95,
+    "lstm_s": 0.95,
+    "lstm_b": 0.95,
+    "gru_s": 0.95,
+    "gru_b": 0.95,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """All that determines a run.
+
+    Attributes:
+        model: A name of `snip_tf.models`.
+        dataset: A name of `snip_tf.data`.
+        recipe: How it is trained.
+        sparsity: The fraction of weights removed before training, in [0, 1).
+        seed: Fixes split, draw, scoring batch and order of the examples.
+        score_batch_size: How many training images the scores are taken on.
+        criterion: A name of `snip_tf.scores.SCORES`: what weights are scored
+            by. All but snip are controls.
+        reinit: Whether the kept weights are drawn anew after scoring.
+        kernel_initializer: The initialiser of the kernels: rn, tn, vs_x, vs_h
+            (Table 3), lecun, or any of Keras by its name.
+        train_initializer: Name of the initialiser that the kept weights are
+            drawn from after scoring; None for no second draw.
+        bias_initializer: Name of the Keras initialiser of the biases.
+        validate_every: Steps between two validations; divides those of the
+            recipe.
+        data_dir: A TFDS data directory; None for the default.
+        pruned_model: The file of the network, if it was not built here. What
+            only building needs is then None.
+        random_labels: Whether it is trained on shuffled training labels. The
+            scores are of the true ones.
+        score_label: The class whose images the scores are taken on; None for
+            images of all.
+
+    Raises:
+        ValueError: If `validate_every` does not divide the steps, or `sparsity`
+            is not in [0, 1).
+    """
+
+    model: str
+    dataset: str
+    recipe: training.Recipe
+    sparsity: float = 0.0
+    seed: int = 0
+    score_batch_size: int | None = 100
+    criterion: str | None = "snip"
+    reinit: bool | None = False
+    kernel_initializer: str | None = "lecun"
+    train_initializer: str | None = None
+    bias_initializer: str | None = "zeros"
+    validate_every: int = 1000
+    data_dir: str | None = None
+    pruned_model: str | None = None
+    random_labels: bool = False
+    score_label: int | None = None
+
+    def __post_init__(self):
+        # Refused now, not after minutes of loading and tracing.
+        if self.recipe.steps % self.validate_every:
+            raise ValueError(
+                "`validate_every` must divide the number of steps. Received: "
+                f"validate_every={self.validate_every}, "
+                f"steps={self.recipe.steps}"
+            )
+        masks.check_sparsity(self.sparsity)

@@ -1,0 +1,262 @@
+"""A run: what each setting changes, what is reported, how it goes on."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+
+import snip_tf
+from snip_tf import data as data_module
+from snip_tf import training
+from snip_tf.experiments import checkpoints, run_directory, runs
+
+SMALL = runs.Settings(
+    model="lenet_300_100",
+    dataset="mnist_5k",
+    recipe=training.RECIPES["mnist_5k"].scaled_to(30),
+    sparsity=0.95,
+    validate_every=10,
+)
+
+# What each setting changes of a network that is pruned: masks, the weights
+# that all of them have in common, biases.
+_CHANGES = {
+    "criterion-random": ({"criterion": "random"}, {"masks"}),
+    "criterion-magnitude": ({"criterion": "magnitude"}, {"masks"}),
+    "criterion-shuffled": ({"criterion": "shuffled"}, {"masks"}),
+    "reinit": ({"reinit": True}, {"weights"}),
+    "train_initializer": ({"train_initializer": "vs_x"}, {"weights"}),
+    "kernel_initializer": ({"kernel_initializer": "rn"}, {"masks", "weights"}),
+    "bias_initializer": (
+        {"bias_initializer": "truncated_normal"},
+        {"masks", "biases", "weights"},  # drawn after a bias was
+    ),
+    "score_batch_size": ({"score_batch_size": 1}, {"masks"}),
+    "score_label": ({"score_label": 3}, {"masks"}),
+    "random_labels": ({"random_labels": True}, set()),  # scored on true ones
+    "none": ({}, set()),
+}
+
+
+@pytest.fixture(scope="module")
+def data():
+    return runs.load_data(SMALL)
+
+
+def pruned(settings, data):
+    """Returns masks, kernels and biases of a network, as flat arrays."""
+    model, _ = runs.build_and_prune(settings, data)
+    masks = snip_tf.get_masks(model)
+    weights = [
+        weight.numpy() for weight, _ in snip_tf.layers.masked_weights(model)
+    ]
+
+    def flat(arrays, is_kernel):
+        return np.concatenate(
+            [a.ravel() for a in arrays if (a.ndim > 1) == is_kernel]
+        )
+
+    return (
+        np.concatenate([mask.ravel() for mask in masks]),
+        flat(masks, True) * flat(weights, True),
+        flat(weights, False),
+    )
+
+
+@pytest.mark.parametrize("name", _CHANGES)
+def test_a_setting_changes_what_it_is_to_change_and_no_more(name, data):
+    options, expected = _CHANGES[name]
+    masks, kernels, biases = pruned(SMALL, data)
+    changed = dataclasses.replace(SMALL, **options)
+    other_masks, other_kernels, other_biases = pruned(changed, data)
+    both = (kernels != 0) & (other_kernels != 0)
+    assert both.any()
+    found = {
+        "masks": (masks != other_masks).any(),
+        "weights": (kernels[both] != other_kernels[both]).any(),
+        "biases": (biases != other_biases).any(),
+    }
+    assert {key for key, differs in found.items() if differs} == expected
+    assert masks.sum() == other_masks.sum() == 13_331
+
+
+def test_an_unknown_criterion_is_refused(data):
+    settings = dataclasses.replace(SMALL, criterion="luck")
+    with pytest.raises(ValueError, match="one of snip, .*Received: .*luck"):
+        runs.build_and_prune(settings, data)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"validate_every": 20}, "validate_every=20, steps=30"),
+        ({"sparsity": 95}, r"\[0, 1\).*sparsity=95"),
+    ],
+)
+def test_bad_settings_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(SMALL, **change)
+
+
+def test_random_labels_are_a_permutation_of_those_trained_on(
+    data, monkeypatch, tmp_path
+):
+    trained_on = []
+
+    def stop(examples, **options):
+        trained_on.append(examples)
+        raise InterruptedError
+
+    monkeypatch.setattr(data_module, "training_batches", stop)
+    for random_labels in (False, True, True):
+        one = dataclasses.replace(SMALL, random_labels=random_labels)
+        with pytest.raises(InterruptedError):
+            runs.run(one, tmp_path / "run", overwrite=True)
+    true, random, again = (examples.train for examples in trained_on)
+    np.testing.assert_array_equal(true.labels, data.train.labels)
+    np.testing.assert_array_equal(random.labels, again.labels)
+    np.testing.assert_array_equal(np.sort(random.labels), np.sort(true.labels))
+    assert (random.labels == true.labels).mean() < 0.2  # 10 classes
+    np.testing.assert_array_equal(random.images, true.images)
+
+
+def test_errors_are_those_after_the_last_and_the_best_validation(
+    data, tmp_path
+):
+    """The outputs are lost before the last validation: it is not the best."""
+    accuracies, errors = [], []
+
+    class Seen(keras.callbacks.Callback):
+        def on_test_begin(self, logs=None):
+            if len(errors) == 2:
+                (kernel, _), *_ = self.model.layers[-1].masked_weights()
+                kernel.assign(np.zeros(kernel.shape))
+
+        def on_epoch_end(self, epoch, logs):
+            accuracies.append(logs["val_accuracy"])
+            test = data_module.evaluation_batches(data, "test")
+            # Of the outputs alone: `evaluate` would end the epoch's metrics.
+            wrong = [
+                np.argmax(self.model(images), axis=1) != labels
+                for images, labels in test
+            ]
+            errors.append(100 * np.concatenate(wrong).mean())
+
+    result = runs.run(SMALL, tmp_path / "run", callbacks=[Seen()])
+    best = int(np.argmax(accuracies))
+    assert len(errors) == 3
+    assert errors[best] < 50 < errors[-1]
+    assert result["best_validation_step"] == 10 * (best + 1)
+    np.testing.assert_allclose(result["test_error"], errors[-1], atol=1e-3)
+    np.testing.assert_allclose(
+        result["test_error_at_best_validation"], errors[best], atol=1e-3
+    )
+    np.testing.assert_allclose(
+        result["validation_error"], 100 * (1 - accuracies[-1]), atol=1e-3
+    )
+    saved = runs.load_model(tmp_path / "run" / "model.keras")
+    kernel = saved.layers[-1].masked_weights()[0][0]
+    np.testing.assert_array_equal(kernel, 0)  # of the last step, not the best
+
+
+class Stopping(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        raise InterruptedError
+
+
+def stop(settings, path):
+    """Starts a run that is stopped after its next validation."""
+    with pytest.raises(InterruptedError):
+        runs.run(settings, path, callbacks=[Stopping()])
+
+
+def test_a_run_that_was_stopped_goes_on_by_itself_to_the_same_numbers(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(checkpoints, "SECONDS", 0)
+    path = tmp_path / "run"
+    for steps in (10, 20):
+        stop(SMALL, path)
+        assert runs.steps_done(path) == steps
+    result = runs.run(SMALL, path, overwrite=True)  # of other runs
+    assert "Going on after 20 steps" in capsys.readouterr().out
+    assert {entry.name for entry in path.iterdir()} == {
+        "config.json",
+        "history.csv",
+        "model.keras",
+        "result.json",
+    }
+    history = (path / "history.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in history] == [
+        "step",
+        "10",
+        "20",
+        "30",
+    ]
+    whole = runs.run(SMALL, tmp_path / "whole")
+    np.testing.assert_allclose(
+        result["train_cross_entropies"],
+        whole["train_cross_entropies"],
+        rtol=1e-5,
+    )
+    weights, expected = (
+        runs.load_model(at / "model.keras").get_weights()
+        for at in (path, tmp_path / "whole")
+    )
+    for one, other in zip(weights, expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+    for key in ("test_error", "test_error_at_best_validation"):
+        assert result[key] == pytest.approx(whole[key], abs=0.2)
+
+
+def test_another_run_is_refused_by_what_differs(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints, "SECONDS", 0)
+    path = tmp_path / "run"
+    stop(SMALL, path)
+    faster = dataclasses.replace(SMALL.recipe, learning_rate=0.2)
+    for other, message in (
+        (
+            lambda: runs.run(dataclasses.replace(SMALL, seed=1), path),
+            r"another run, stopped after 10 .* in seed \(there 0, here 1\)",
+        ),
+        (
+            lambda: runs.run(dataclasses.replace(SMALL, recipe=faster), path),
+            r"in recipe.learning_rate \(there 0.1, here 0.2\)\. .*--overwrite",
+        ),
+        (lambda: runs.run(SMALL, path, train=False), "only_pruned"),
+        (lambda: runs.run(SMALL, path, model=other_draw()), "start_weights"),
+    ):
+        with pytest.raises(FileExistsError, match=message):
+            other()
+    with run_directory.locked(path):
+        with pytest.raises(BlockingIOError, match="own .*/run, in use by anot"):
+            runs.run(SMALL, path)
+    assert runs.steps_done(path) == 10
+
+
+def other_draw():
+    keras.utils.set_random_seed(9)
+    return snip_tf.models.build("lenet_300_100")
+
+
+def test_a_run_that_diverged_does_not_go_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints, "SECONDS", 0)
+    recipe = dataclasses.replace(SMALL.recipe, learning_rate=1e20)
+    settings = dataclasses.replace(SMALL, recipe=recipe)
+    with pytest.raises(ValueError, match="diverged before step 10"):
+        runs.run(settings, tmp_path / "run")
+    assert not (tmp_path / "run" / checkpoints.FILE).exists()
+
+
+def test_nothing_is_written_before_there_is_something_to_train(tmp_path):
+    settings = dataclasses.replace(SMALL, data_dir="nowhere", dataset="mnist")
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        runs.run(settings, tmp_path / "run")
+    settings = dataclasses.replace(SMALL, score_batch_size=10**6)
+    with pytest.raises(ValueError, match="at most"):
+        runs.run(settings, tmp_path / "run")
+    model = snip_tf.models.build("vgg_like")
+    with pytest.raises(ValueError, match="for mnist_5k must take images of"):
+        runs.run(SMALL, tmp_path / "run", model=model)
+    assert not list(tmp_path.iterdir())
