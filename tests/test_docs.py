@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 
+import keras
 import pytest
 from conftest import run_forked
 
@@ -61,13 +62,15 @@ def run_under_jax(code):
     return process.stdout
 
 
-@pytest.mark.parametrize("number", range(2))
-def test_an_example_of_the_readme_runs(number, capsys, tmp_path, monkeypatch):
+def test_the_examples_of_the_readme_run(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    examples = blocks("README.md")
+    names, examples = {}, blocks("README.md")
     assert len(examples) == 2
-    exec(compile(examples[number][0], "README.md", "exec"), {})
+    for code, _ in examples:
+        exec(compile(code, "README.md", "exec"), names)
     assert re.search(r"total .*90\.00%", capsys.readouterr().out)
+    assert (tmp_path / "exported" / "litert" / "model.tflite").exists()
+    assert type(names["model"].layers[0]) is keras.layers.Conv2D
 
 
 @pytest.mark.parametrize("page", ["docs/guide.md", "docs/design.md"])
