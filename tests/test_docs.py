@@ -1,5 +1,6 @@
 """The README and the pages of docs/: their examples, links and commands."""
 
+import ast
 import os
 import pathlib
 import re
@@ -119,6 +120,10 @@ def test_every_file_that_a_page_names_is_there(page):
         r"`((?:docs|models|results|scripts|snip_tf|tests)/[\w./-]+)`",
         read(page),
     )
+    named += re.findall(
+        r"python ((?:results|scripts|tests)/[\w./]*\w)", read(page)
+    )
+    named += re.findall(r"pytest (tests/[\w./]*\w)", read(page))
     assert [name for name in named if not (_ROOT / name).exists()] == []
 
 
@@ -159,25 +164,60 @@ def test_the_pages_name_no_other_script(flags_given):
     assert set(flags_given) <= set(_SCRIPTS)
 
 
-def test_the_design_lists_every_module():
-    """All of the first level of the library, and of what else it lists."""
-    text = read("docs/design.md")
-    first, second, folder = set(), set(), None
-    for spaces, name in re.findall(r"^( {2,4})([\w/]+(?:\.py)?)  ", text, re.M):
+def listed():
+    """Returns the paths that the design lists below snip_tf/, in order."""
+    paths, folder = [], ""
+    for spaces, name in re.findall(
+        r"^( {2,4})([\w/]+(?:\.py)?)  ", read("docs/design.md"), re.M
+    ):
         if len(spaces) == 2:
-            first.add(name)
             folder = name
+            paths.append(name)
         else:
-            second.add(folder + name)
-    library = _ROOT / "snip_tf"
+            paths.append(folder + name)
+    return paths
+
+
+def test_the_design_lists_every_module():
+    """All of the library's first level; of a folder all files, or none."""
+    library, paths = _ROOT / "snip_tf", listed()
     there = {path.name for path in library.glob("*.py")}
     there |= {f"{path.parent.name}/" for path in library.glob("*/__init__.py")}
-    assert first == there
-    for folder in {name.partition("/")[0] for name in second}:
-        files = {path.name for path in (library / folder).glob("*.py")}
-        listed = {name.partition("/")[2] for name in second}
-        assert files - {"__init__.py"} <= listed
-    assert all((library / name).exists() for name in second)
+    inside = [path for path in paths if not path.endswith("/") and "/" in path]
+    for folder in {path.partition("/")[0] for path in inside}:
+        files = {f"{folder}/{x.name}" for x in library.glob(f"{folder}/*.py")}
+        there |= files - {f"{folder}/__init__.py"}
+    assert sorted(paths) == sorted(there)
+
+
+def imported(path):
+    """Returns what of the library's first level a file imports."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names} & {"snip_tf"}
+        elif isinstance(node, ast.ImportFrom) and node.module == "snip_tf":
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            first, _, rest = node.module.partition(".")
+            names |= {rest.partition(".")[0]} if first == "snip_tf" else set()
+    return names
+
+
+def test_a_file_imports_only_from_above_its_line_in_the_design():
+    order = [path for path in listed() if not path.partition("/")[2]]
+    above = {"models"}
+    for name in order[:-1]:  # the last is __init__.py, which has them all
+        own = name.removesuffix(".py").removesuffix("/")
+        if own == "experiments":  # it uses the library as everybody does
+            above.add("snip_tf")
+        path = _ROOT / "snip_tf" / name
+        files = path.rglob("*.py") if path.is_dir() else [path]
+        for file in files:
+            assert imported(file) <= above | {own}, file
+        above.add(own)
+    for file in (_ROOT / "models").glob("*.py"):
+        assert imported(file) <= {"layers", "models"}, file
 
 
 def test_the_citation_is_valid_and_names_the_paper():
