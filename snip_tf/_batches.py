@@ -77,6 +77,13 @@ def _checked_batch(model, batch, loss):
             "`x` must be a sequence of batches (inputs, targets) or (inputs, "
             f"targets, sample weights). Received: a {type(batch).__name__}"
         )
+    # Lists of numbers are arrays; those of arrays are inputs or outputs.
+    batch = [
+        np.asarray(part)
+        if isinstance(part, list) and not hasattr(part[0], "shape")
+        else part
+        for part in batch
+    ]
     for name, part in zip("xy", batch, strict=False):
         if part is None:
             raise ValueError(
@@ -115,7 +122,7 @@ def _check_labels(model, labels, loss):
     outputs = getattr(model, "outputs", None) or ()
     if len(outputs) != 1:  # several, or not known
         return
-    classes = outputs[0].shape[-1]
+    classes = outputs[0].shape[-1] or np.inf
     labels = np.asarray(keras.tree.flatten(labels)[0])
     wrong = (labels < 0) | (labels >= classes)
     wrong &= labels != getattr(loss, "ignore_class", None)

@@ -64,7 +64,7 @@ def unlocked(layer):
 
 
 def track(layer, variable):
-    """Adds a variable to those of a layer, behind the others of its kind."""
+    """Adds a variable to those of a layer, after the others of its kind."""
     unlocked(layer)._track_variable(variable)
 
 

@@ -31,7 +31,8 @@ def masked(model, *, skip=(), mask_bias=False):
 
     In place, as Keras' own `quantize` works: outputs and weights stay, also a
     compiled model's optimizer. For a model that is wanted twice, copy it first:
-    `copy.deepcopy(model)`. `strip` takes the masks off again.
+    `copy.deepcopy(model)`. `strip` takes the masks off again. Mask the
+    outermost model, or compile it anew: what it traced knows of no masks.
 
         >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
         >>> snip_tf.masked(model) is model
@@ -160,7 +161,7 @@ def _skipped(model, skip):
 
 
 def _reached(layer, skipped):
-    """Returns the layers on a way without skipped ones, each once."""
+    """Returns the layers that are reached without passing a skipped one."""
     found, stack = {}, [layer]
     while stack:
         layer = stack.pop()

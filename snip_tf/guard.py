@@ -10,8 +10,8 @@ import keras
 import numpy as np
 
 from snip_tf import layers
+from snip_tf._keeping import left_as_it_was
 
-_EXAMPLES = 16  # enough to tell a network that is dead
 # Optimizers that do not leave removed weights alone, and why.
 _UNFIT = {
     "Adafactor": "gives NaN where a row and a column of a kernel are removed",
@@ -54,23 +54,28 @@ def raise_best(scores, output_axes, min_kept, kappa):
         )
 
 
-def warn_if_dead(model, x, y, training):
-    """Warns if no output tells the first examples apart that were scored."""
+def warn_if_dead(model, masks, x, y, training):
+    """Warns if with these masks, and not before, all outputs are the same."""
     if x is None:  # the score needs no data
         return
-    inputs = x if y is not None else next(iter(x))[0]
-    inputs = keras.tree.map_structure(lambda part: part[:_EXAMPLES], inputs)
-    if not _differ(inputs):
-        return
-    from snip_tf._keeping import left_as_it_was  # needs TensorFlow
+    is_batch = y is not None or hasattr(x, "shape")
+    inputs = x if is_batch else next(iter(x))[0]
+    variables = [mask for _, mask in layers.masked_weights(model)]
 
-    with left_as_it_was(model), keras.StatelessScope():
-        outputs = model(inputs, training=training)
-    if not _differ(outputs):
+    def tells_examples_apart(values):
+        with left_as_it_was(model), keras.StatelessScope(values):
+            return _differ(model(inputs, training=training))
+
+    pruned = list(zip(variables, masks, strict=True))
+    if (
+        _differ(inputs)
+        and not tells_examples_apart(pruned)
+        and tells_examples_apart([])
+    ):
         warnings.warn(
-            "The outputs of the pruned model no longer depend on its inputs: "
-            "no path of kept weights is left. Lower the sparsity, or prune "
-            "with `min_kept=1`, which keeps a path to every unit.",
+            "The outputs of the pruned model no longer depend on its inputs. "
+            "Lower the sparsity, or prune with `min_kept=1`, which keeps a "
+            "path to every unit.",
             stacklevel=3,
         )
 
@@ -83,7 +88,9 @@ def _differ(examples):
 
 def warn_of_optimizer(model):
     """Warns of a compiled optimizer that does not leave removed weights."""
-    name = type(getattr(model, "optimizer", None)).__name__
+    optimizer = getattr(model, "optimizer", None)
+    # Under mixed precision Keras wraps it.
+    name = type(getattr(optimizer, "inner_optimizer", optimizer)).__name__
     if name in _UNFIT:
         warnings.warn(
             f"Keras' {name} {_UNFIT[name]}: train a pruned model with another "

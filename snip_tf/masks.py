@@ -5,6 +5,7 @@ Lee et al. 2019, eq. 7.
 
 import fractions
 import math
+import numbers
 import warnings
 
 import keras
@@ -82,9 +83,10 @@ def keep_top(scores, sparsity, min_kept=0, masks=None, output_axes=None):
             f"{np.count_nonzero(~np.isfinite(flat))} not finite, "
             f"{np.count_nonzero(flat)} not zero of {flat.size}"
         )
-    if min_kept < 0:
+    if not isinstance(min_kept, numbers.Integral) or min_kept < 0:
         raise ValueError(
-            f"`min_kept` must not be negative. Received: min_kept={min_kept}"
+            "`min_kept` must be a whole number that is not negative. "
+            f"Received: min_kept={min_kept}"
         )
     shapes = [score.shape for score in scores]
     ordered = cut(flat, shapes)  # views: what changes in them changes in flat
@@ -145,7 +147,7 @@ def set_masks(model, masks, *, zero_removed=True):
         masks: One array of zeros and ones per mask, in the order and of the
             shapes of `get_masks(model)`.
         zero_removed: Whether what is stored of removed weights becomes zero
-            too. A method of pruning that brings weights back says no.
+            too. False where they may come back.
 
     Raises:
         ValueError: If the masks do not fit the model or hold other values than

@@ -60,19 +60,21 @@ def prune(
         ValueError: See `sensitivity` and `keep_top`; also if fewer weights are
             left than the sparsity keeps. The model is then unchanged.
     """
-    from snip_tf import scores  # here, as all else needs no TensorFlow
-
     before = get_masks(model)
     # Refused before the work of scoring.
     kappa = kept_weights(sum(mask.size for mask in before), sparsity)
     if not regrow:
         check_left(before, kappa, sparsity)
-    found = scores.get(criterion)(model, x, y, **options)
+    if not callable(criterion):
+        from snip_tf import scores  # here, as all else needs no TensorFlow
+
+        criterion = scores.get(criterion)
+    found = criterion(model, x, y, **options)
     earlier, axes = None if regrow else before, guard.output_axes(model)
     masks = keep_top(found, sparsity, min_kept, earlier, axes)
+    guard.warn_of_optimizer(model)
+    guard.warn_if_dead(model, masks, x, y, options.get("training", False))
     set_masks(model, masks, zero_removed=not regrow)
     if reinit:
         redraw(model)
-    guard.warn_of_optimizer(model)
-    guard.warn_if_dead(model, x, y, options.get("training", False))
     return masks

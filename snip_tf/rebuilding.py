@@ -1,7 +1,7 @@
 """Layers of any code masked in place, and read back from files with masks.
 
-A stock layer's masked class is known by its name. A layer of other people's
-code that is a subclass of one, or that holds such layers, becomes `Rebuilt`.
+A stock layer has a masked class of its own. A layer of other people's code
+that is a subclass of one, or that holds such layers, becomes `Rebuilt`.
 """
 
 import functools
@@ -12,6 +12,8 @@ from snip_tf import _keras, layers
 from snip_tf.layers.base import MaskedLayer, stored
 from snip_tf.layers.in_place import become, give_masks
 
+# Stock layers that make their parts in code, as other people's do.
+_MADE_IN_CODE = (keras.layers.GroupQueryAttention,)
 _MASKED = {layers.stock_class_of(cls): cls for cls in layers.MASKED_CLASSES}
 
 
@@ -25,9 +27,13 @@ class Rebuilt:
 
     def get_config(self):
         """Returns the config of the stock layer, and which parts have masks."""
-        stock = stock_class_of(type(self))
-        config = super().get_config()
-        config.pop("mask_bias", None)
+        rebuilt, stock = type(self), stock_class_of(type(self))
+        become(self, stock)  # Keras asks a class what to write down for it
+        try:
+            config = self.get_config()
+        finally:
+            become(self, rebuilt)
+        pending = vars(self).get("_parts_to_mask")
         return {
             "layer": {
                 "module": stock.__module__,
@@ -35,7 +41,8 @@ class Rebuilt:
                 "config": config,
                 "registered_name": keras.saving.get_registered_name(stock),
             },
-            "masked": [
+            "masked": pending
+            or [
                 (index, layer.mask_bias)
                 for index, layer in enumerate(_keras.all_layers(self))
                 if isinstance(layer, MaskedLayer)
@@ -44,15 +51,17 @@ class Rebuilt:
 
     @classmethod
     def from_config(cls, config):
-        """Returns the layer, its parts masked as soon as it is built."""
-        # The class is at hand where it is asked itself; a file needs it known.
-        own = {} if cls is Rebuilt else {cls.__name__: stock_class_of(cls)}
-        with keras.saving.custom_object_scope(own):
-            layer = keras.saving.deserialize_keras_object(config["layer"])
+        """Returns the layer, its parts masked as soon as they are built."""
+        own, known = config["layer"], {}
+        if cls is not Rebuilt:  # a class that need not be registered
+            stock = stock_class_of(cls)
+            names = stock.__module__, stock.__name__
+            if names == (own["module"], own["class_name"]):
+                known = {own["registered_name"]: stock}
+        layer = keras.saving.deserialize_keras_object(own, known)
         become(layer, _derived(Rebuilt, type(layer)))
         vars(layer)["_parts_to_mask"] = config["masked"]
-        if layer.built:
-            layer._mask_parts()
+        layer._mask_parts()
         return layer
 
     def build_from_config(self, config):
@@ -67,16 +76,17 @@ class Rebuilt:
         return outputs
 
     def _mask_parts(self):
-        parts = vars(self).pop("_parts_to_mask", None)
-        if parts is not None:
+        parts = vars(self).get("_parts_to_mask", ())
+        found = dict(enumerate(_keras.all_layers(self)))
+        if parts and all(i in found and found[i].built for i, _ in parts):
+            del vars(self)["_parts_to_mask"]
             become(self, stock_class_of(type(self)))
-            found = _keras.all_layers(self)
-            mask_parts(self, {id(found[index]): bias for index, bias in parts})
+            mask_parts(self, {id(found[i]): bias for i, bias in parts})
 
 
 def mask_parts(model, mask_bias_of):
     """Masks layers of a model in place, given `mask_bias` by their ids."""
-    changed = set()
+    changed, new_classes = set(), []
     for layer in reversed(_keras.all_layers(model)):  # what is inside first
         holds_changed = any(
             id(inner) in changed for inner in _keras.sublayers(layer)
@@ -91,9 +101,16 @@ def mask_parts(model, mask_bias_of):
             masked_class = _MASKED[maskable_class(layer_class)]
             if layer_class not in _MASKED:
                 masked_class = _derived(Rebuilt, masked_class, layer_class)
-            give_masks(layer, masked_class, mask_bias_of[id(layer)])
-        elif not layer_class.__module__.startswith(("keras.", "snip_tf.")):
-            become(layer, _derived(Rebuilt, layer_class))
+            new_classes.append((layer, masked_class))
+        elif layer_class in _MADE_IN_CODE or not (
+            layer_class.__module__.startswith(("keras.", "snip_tf."))
+        ):
+            new_classes.append((layer, _derived(Rebuilt, layer_class)))
+    for layer, new_class in new_classes:  # all are known: nothing can fail
+        if id(layer) in mask_bias_of:
+            give_masks(layer, new_class, mask_bias_of[id(layer)])
+        else:
+            become(layer, new_class)
     forget_compiled(model)
 
 

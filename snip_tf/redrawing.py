@@ -16,20 +16,24 @@ def redraw(model, kernel_initializer=None):
         kernel_initializer: A Keras initialiser or its name to draw all weights
             but the biases from; by default each layer's own.
     """
+    drawn_anew = []
     for layer in layers.masked_layers(model):
         if not layer.masked_weights():
             continue  # its cell or its projections have them
         # An initialiser object returns the same values each time it is asked;
         # a layer made from the config draws for itself.
         config = layer.get_config()
+        # That of other people's subclass stands inside, see `Rebuilt`.
+        own = config.get("layer", {}).get("config", config)
         if kernel_initializer is not None:
-            for key in config:
+            for key in own:
                 if key.endswith("_initializer") and key != "bias_initializer":
                     initializer = keras.initializers.get(kernel_initializer)
-                    config[key] = initializer.clone()
+                    own[key] = initializer.clone()
         twin = type(layer).from_config(config)
         twin.build_from_config(layer.get_build_config())
-        for (weight, mask), (drawn, _) in zip(
+        drawn_anew += zip(
             layer.masked_weights(), twin.masked_weights(), strict=True
-        ):
-            weight.assign(drawn * mask)
+        )
+    for (weight, mask), (drawn, _) in drawn_anew:  # none of them failed
+        weight.assign(drawn * mask)

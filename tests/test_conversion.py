@@ -536,6 +536,99 @@ def test_layers_of_others_code_go_through_compact(network):
     assert len(snip_tf.get_masks(small)) == len(snip_tf.get_masks(model))
 
 
+@keras.saving.register_keras_serializable("test")
+class WithoutBuild(keras.layers.Layer):
+    """A layer whose parts are built, and partly made, by its first call."""
+
+    def __init__(self, factor=1.0, **options):  # Keras notes the arguments
+        super().__init__(**options)
+        self.factor = factor
+        self.dense = keras.layers.Dense(3)
+        self.attention = keras.layers.MultiHeadAttention(2, 3)
+
+    def call(self, x):
+        return self.factor * self.dense(self.attention(x, x))
+
+
+@pytest.mark.filterwarnings("ignore:`build\\(\\)` was called on layer")
+def test_a_layer_without_build_or_config_is_read_back(tmp_path):
+    model = keras.Sequential([keras.Input((4, 5)), WithoutBuild(factor=5.0)])
+    prune_at_random(snip_tf.masked(model))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    for other in (loaded, copy.deepcopy(model)):
+        assert_outputs(other, outputs_of(model), tolerance=1e-6)
+        for one, same in zip(
+            snip_tf.get_masks(other), snip_tf.get_masks(model), strict=True
+        ):
+            np.testing.assert_array_equal(one, same)
+    pending = type(model.layers[0]).from_config(model.layers[0].get_config())
+    config = model.layers[0].get_config()
+    assert pending.get_config()["masked"] == config["masked"]
+
+
+def block_class(shift):
+    class Twin(keras.layers.Layer):
+        def __init__(self, **options):
+            super().__init__(**options)
+            self.dense = keras.layers.Dense(3)
+
+        def build(self, shape):
+            self.dense.build(shape)
+
+        def call(self, x):
+            return self.dense(x) + shift
+
+        def get_config(self):
+            return super().get_config()
+
+    return Twin
+
+
+def test_classes_of_one_name_are_told_apart_by_the_caller(tmp_path):
+    first, second = block_class(0.0), block_class(7.0)
+    model = keras.Sequential([keras.Input((4,)), first()])
+    snip_tf.masked(model)
+    model.save(tmp_path / "model.keras")
+    snip_tf.masked(keras.Sequential([keras.Input((4,)), second()]))
+    second.__module__ = "another"
+    loaded = keras.models.load_model(
+        tmp_path / "model.keras", custom_objects={"Twin": first}
+    )
+    assert_outputs(loaded, outputs_of(model))
+
+
+def test_stock_layers_that_make_their_parts_are_read_back():
+    inputs = keras.Input((5, 8))
+    attention = keras.layers.GroupQueryAttention(4, 4, 2)
+    model = keras.Model(inputs, attention(inputs, inputs))
+    prune_at_random(snip_tf.masked(model))
+    other = copy.deepcopy(model)
+    assert_outputs(other, outputs_of(model), tolerance=1e-6)
+    assert len(snip_tf.get_masks(other)) == 4
+
+
+def test_a_class_that_cannot_be_derived_leaves_the_model_stock():
+    class Tagged(keras.Model):
+        def __init_subclass__(cls, *, tag, **options):
+            super().__init_subclass__(**options)
+
+    class Net(Tagged, tag=1):
+        def __init__(self):
+            super().__init__()
+            self.dense = keras.layers.Dense(3)
+
+        def call(self, x):
+            return self.dense(x)
+
+    model = Net()
+    model(np.ones((2, 4)))
+    types = types_in(model)
+    with pytest.raises(TypeError, match="tag"):
+        snip_tf.masked(model)
+    assert types_in(model) == types
+
+
 def test_a_file_keeps_which_layers_were_skipped(tmp_path):
     model = snip_tf.masked(made_in_code(), skip=["head", "both"])
     assert not {"head", "forward_lstm"} & set(names_of_masked(model))

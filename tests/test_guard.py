@@ -44,7 +44,7 @@ def test_a_guard_that_needs_too_many_is_refused():
     scores = [np.ones((2, 2)), np.ones((2, 2))]
     with pytest.raises(ValueError, match="2 weights to keep.*which needs 8"):
         snip_tf.keep_top(scores, sparsity=0.75, min_kept=2)
-    with pytest.raises(ValueError, match="not be negative.*min_kept=-1"):
+    with pytest.raises(ValueError, match="not negative.*min_kept=-1"):
         snip_tf.keep_top(scores, sparsity=0.75, min_kept=-1)
 
 
@@ -115,6 +115,48 @@ def test_every_kernel_knows_its_output_units():
         )
     ]
     assert shapes == [(2, 5), (7,), (6,), (6, 1)]
+
+
+def test_a_network_that_was_saturated_before_is_no_alarm():
+    """Unscaled inputs: all outputs are 1.0, whatever the masks."""
+    model = keras.Sequential(
+        [keras.Input((4,)), layers.Dense(8, "relu"), layers.Dense(1, "sigmoid")]
+    )
+    for weight in model.weights:
+        weight.assign(np.abs(weight.numpy()) + 0.1)
+    x = 255 * np.random.default_rng(0).random((64, 4)).astype("float32")
+    y = np.arange(64) % 2
+    snip_tf.prune(
+        model, x, y, sparsity=0.1, criterion="random", loss="mse"
+    )  # a warning is an error
+
+
+def test_scores_without_data_take_inputs_alone(small_model, small_batch):
+    x, _ = small_batch
+    snip_tf.prune(small_model, x, sparsity=0.5, criterion="magnitude")
+    assert snip_tf.model_sparsity(small_model) == 0.5
+
+
+def test_a_network_of_a_fixed_batch_size_is_pruned():
+    model = keras.Sequential(
+        [
+            keras.Input(batch_shape=(32, 5, 4)),
+            layers.LSTM(6, stateful=True),
+            layers.Dense(1),
+        ]
+    )
+    model.compile("adam", "mse")
+    x = np.random.default_rng(0).normal(size=(32, 5, 4))
+    snip_tf.prune(model, x, np.ones((32, 1)), sparsity=0.5)
+    assert snip_tf.model_sparsity(model) == 0.5
+    assert not model.layers[0].states[0].numpy().any()
+
+
+def test_a_wrapped_optimizer_is_warned_of(small_model, small_batch):
+    wrapped = keras.optimizers.LossScaleOptimizer(keras.optimizers.Muon())
+    small_model.compile(wrapped, CROSS_ENTROPY)
+    with pytest.warns(UserWarning, match="Muon moves.*another optimizer"):
+        snip_tf.prune(small_model, *small_batch, sparsity=0.25)
 
 
 OPTIMIZERS = [

@@ -155,3 +155,23 @@ def test_weights_come_back_only_if_they_may(small_model, small_batch):
     first, *_ = snip_tf.get_masks(small_model)
     assert first[-1, -1] == 1 and first[0, 0] == 0
     np.testing.assert_array_equal(small_model.get_weights()[0], stored)
+
+
+def test_redraw_draws_all_or_nothing():
+    model = keras.Sequential(
+        [keras.Input((8, 8, 1)), layers.Dense(8), layers.Conv2D(2, 3)]
+    )
+    before = model.get_weights()
+    with pytest.raises(ValueError, match="(?i)identity"):
+        snip_tf.redraw(model, "identity")
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_redraw_reaches_subclasses_of_stock_layers():
+    class Own(keras.layers.Dense):
+        pass
+
+    model = snip_tf.masked(keras.Sequential([keras.Input((4,)), Own(3)]))
+    snip_tf.redraw(model, "ones")
+    np.testing.assert_array_equal(model.layers[0].kernel, np.ones((4, 3)))

@@ -655,7 +655,8 @@ class Restless(keras.layers.Layer):
 
     def __init__(self):
         super().__init__()
-        self.count, self.seen = 0, []
+        self.count, self.seen, self.first = 0, [], [0]
+        self.known, self.names = {}, set()
         self.tensorflow = tf.Variable(0.0)
         self.generator = tf.random.Generator.from_seed(1)
         self.metric = keras.metrics.Mean()
@@ -670,6 +671,9 @@ class Restless(keras.layers.Layer):
     def call(self, x):
         self.count += 1
         self.seen.append(1)
+        self.first[0] += 1
+        self.known["n"] = 1
+        self.names.add(self.count)
         self.tensorflow.assign_add(1.0)
         self.metric.update_state(x)
         self.average.assign_add(1.0)
@@ -685,6 +689,9 @@ class Restless(keras.layers.Layer):
         return [
             self.count,
             len(self.seen),
+            list(self.first),
+            dict(self.known),
+            set(self.names),
             self.tensorflow.numpy(),
             self.generator.state.numpy().tolist(),
             [keras.ops.convert_to_numpy(v).tolist() for v in variables],
@@ -720,3 +727,10 @@ def test_scoring_leaves_weights_that_a_layer_assigns(training):
     snip_tf.sensitivity(model, x, y, training=training)
     for weight, old in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(weight, old)
+
+
+def test_lists_of_numbers_are_taken(small_model, small_batch):
+    x, y = small_batch
+    scores = flat(snip_tf.sensitivity(small_model, x.tolist(), y.tolist()))
+    expected = flat(snip_tf.sensitivity(small_model, x, y))
+    np.testing.assert_allclose(scores, expected, rtol=1e-5)

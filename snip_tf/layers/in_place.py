@@ -54,7 +54,9 @@ def take_masks(layer):
     become(layer, stock_class)
     for name, value in effective.items():
         weight = own[stored(name)]
-        if weight.shape != value.shape:  # two biases, of which it read the sum
+        if (
+            weight.shape != value.shape
+        ):  # as of models/rnn.py, where two biases read as one
             removed.append(weight)
             weight = _keras.unlocked(layer).add_weight(value.shape, name=name)
             added.append(weight)

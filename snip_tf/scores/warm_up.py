@@ -14,7 +14,7 @@ def warmed_up(model, x):
     """Replaces the moving statistics of batch normalisation by those of x.
 
     In a new model they are those of no data, with which whole layers of a deep
-    network can score zero. Other than in training mode the examples of a batch
+    network can score zero. Unlike in training mode the examples of a batch
     stay independent of each other, and dropout stays off. At the end of the
     block the old statistics are back.
 
@@ -36,10 +36,9 @@ def warmed_up(model, x):
         if isinstance(layer, keras.layers.BatchNormalization)
     ]
     before = [
-        (norm, norm.momentum, norm.moving_mean.numpy(), norm.moving_variance)
-        for norm in norms
+        (n, n.momentum, n.moving_mean.numpy(), n.moving_variance.numpy())
+        for n in norms
     ]
-    before = [(*rest, variance.numpy()) for *rest, variance in before]
     try:
         with overriding.overridden(norms, "call", _in_training_mode):
             model(x, training=False)
