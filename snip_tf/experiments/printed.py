@@ -9,38 +9,22 @@ AUTHORS = (
     "the learning rate dropping from 0.1 at one half and three quarters."
 )
 
-# Table 1, LeNet-300-100: sparsity, error, and that of the authors' code.
-LENET_300_100 = (
-    (0.0, "1.7", 1.45),
-    (0.95, "1.6", 2.18),
-    (0.98, "2.4", 3.29),
-)
-# Table 1, LeNet-5-Caffe: sparsity, error, and that of the authors' code.
-LENET_5_CAFFE = (
-    (0.0, "0.9", None),
-    (0.98, "0.8", 0.98),
-    (0.99, "1.1", 1.48),
-)
+# Table 1: sparsity, error, and that of the authors' code.
+LENET_300_100 = ((0.0, "1.7", 1.45), (0.95, "1.6", 2.18), (0.98, "2.4", 3.29))
+LENET_5_CAFFE = ((0.0, "0.9", None), (0.98, "0.8", 0.98), (0.99, "1.1", 1.48))
 
-# Table 1: what the paper quotes of other methods, a header and rows; percent.
+# Table 1: what the paper quotes of other methods, in percent.
 QUOTED = (
-    (
-        "method",
-        "criterion",
-        "LeNet-300-100, sparsity",
-        "error",
-        "LeNet-5-Caffe, sparsity",
-        "error",
-    ),
-    (
-        ("LWC", "magnitude", "91.7", "1.6", "91.7", "0.8"),
-        ("DNS", "magnitude", "98.2", "2.0", "99.1", "0.9"),
-        ("LC", "magnitude", "99.0", "3.2", "99.0", "1.1"),
-        ("SWS", "Bayesian", "95.6", "1.9", "99.5", "1.0"),
-        ("SVD", "Bayesian", "98.5", "1.9", "99.6", "0.8"),
-        ("OBD", "Hessian", "92.0", "2.0", "92.0", "2.7"),
-        ("L-OBS", "Hessian", "98.5", "2.0", "99.0", "2.1"),
-    ),
+    "| method | criterion | LeNet-300-100, sparsity | error "
+    "| LeNet-5-Caffe, sparsity | error |\n"
+    "| --- | --- | --- | --- | --- | --- |\n"
+    "| LWC | magnitude | 91.7 | 1.6 | 91.7 | 0.8 |\n"
+    "| DNS | magnitude | 98.2 | 2.0 | 99.1 | 0.9 |\n"
+    "| LC | magnitude | 99.0 | 3.2 | 99.0 | 1.1 |\n"
+    "| SWS | Bayesian | 95.6 | 1.9 | 99.5 | 1.0 |\n"
+    "| SVD | Bayesian | 98.5 | 1.9 | 99.6 | 0.8 |\n"
+    "| OBD | Hessian | 92.0 | 2.0 | 92.0 | 2.7 |\n"
+    "| L-OBS | Hessian | 98.5 | 2.0 | 99.0 | 2.1 |"
 )
 
 # Table 2: network, data, weights and errors before and after.
@@ -59,22 +43,10 @@ TABLE_2 = (
     ("gru_b", "mnist", "404k", "20.2k", "1.71", "1.52"),
 )
 
-# Table 3: network, and the errors with RN, TN, VS-X and VS-H.
-TABLE_3 = (
-    (
-        "lenet_300_100",
-        ("1.90 ± 0.09", "1.96 ± 0.11", "1.91 ± 0.10", "1.88 ± 0.10"),
-    ),
-    (
-        "lenet_5_caffe",
-        ("0.89 ± 0.04", "0.87 ± 0.05", "0.88 ± 0.07", "0.85 ± 0.05"),
-    ),
-    (
-        "lstm_s",
-        ("2.93 ± 0.20", "3.03 ± 0.17", "1.48 ± 0.09", "1.47 ± 0.08"),
-    ),
-    (
-        "gru_s",
-        ("47.61 ± 20.49", "46.48 ± 22.25", "1.80 ± 0.10", "1.80 ± 0.14"),
-    ),
-)
+# Table 3: the errors with RN, TN, VS-X and VS-H.
+TABLE_3 = {
+    "lenet_300_100": "1.90 ± 0.09, 1.96 ± 0.11, 1.91 ± 0.10, 1.88 ± 0.10",
+    "lenet_5_caffe": "0.89 ± 0.04, 0.87 ± 0.05, 0.88 ± 0.07, 0.85 ± 0.05",
+    "lstm_s": "2.93 ± 0.20, 3.03 ± 0.17, 1.48 ± 0.09, 1.47 ± 0.08",
+    "gru_s": "47.61 ± 20.49, 46.48 ± 22.25, 1.80 ± 0.10, 1.80 ± 0.14",
+}

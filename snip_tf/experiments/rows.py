@@ -39,25 +39,18 @@ class Row:
     @property
     def paper_error(self):
         """The error that the paper prints, as a number or None."""
-        return _number(self.paper.partition("±")[0])
-
-    @property
-    def paper_std(self):
-        """The standard deviation that the paper prints, or None."""
-        return _number(self.paper.partition("±")[2])
+        return float(self.paper.partition("±")[0]) if self.paper else None
 
     def at(self, *, seed=0, steps=None, dataset=None):
         """Returns the settings with another seed, schedule or data set."""
-        recipe, period = self.settings.recipe, self.settings.validate_every
-        if steps is not None and steps != recipe.steps:
-            recipe = recipe.scaled_to(steps)
-            period = _period(steps, period)
+        own = self.settings
+        steps = steps or own.recipe.steps
         return dataclasses.replace(
-            self.settings,
+            own,
             seed=seed,
-            recipe=recipe,
-            validate_every=period,
-            dataset=dataset or self.settings.dataset,
+            recipe=own.recipe.scaled_to(steps),
+            validate_every=math.gcd(steps, own.validate_every),
+            dataset=dataset or own.dataset,
         )
 
 
@@ -93,21 +86,26 @@ class Run:
         return datasets + backends
 
     @property
+    def full_steps(self):
+        """How many iterations the full recipe of its data set has."""
+        return training.RECIPES[self.settings.dataset].steps
+
+    @property
     def is_shortened(self):
         """Whether it trains for fewer iterations than the full recipe."""
-        full = training.RECIPES[self.settings.dataset].steps
-        return not self.row.sparsities and self.settings.recipe.steps < full
+        steps = self.settings.recipe.steps
+        return not self.row.sparsities and steps < self.full_steps
 
     @property
     def schedule(self):
-        """How long it trains, in words; what is shortened says so."""
+        """How it trains, in words; what is shortened says so."""
         steps = f"{self.settings.recipe.steps:,}"
+        words = f"{steps} steps"
+        if self.is_shortened:
+            words = f"shortened: {steps} of {self.full_steps:,} steps"
         if self.row.sparsities:
-            return "no steps"
-        if not self.is_shortened:
-            return f"{steps} steps"
-        full = training.RECIPES[self.settings.dataset].steps
-        return f"shortened: {steps} of {full:,} steps"
+            words = "no steps"
+        return ", ".join([words, *self.departures])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +124,7 @@ class Experiment:
     source: str
     seeds: int
     rows: tuple[Row, ...]
-    note: str = ""
+    note: str
 
     def runs(
         self,
@@ -147,7 +145,8 @@ class Experiment:
             only: A regular expression that must be found in a run's name.
 
         Raises:
-            ValueError: If that leaves no run.
+            ValueError: If that leaves no run, or if validating would take
+                longer than training.
         """
         planned = []
         for seed in range(seeds or self.seeds):
@@ -157,57 +156,38 @@ class Experiment:
                 planned.append(Run(row, settings, backend))
         try:
             chosen = [run for run in planned if re.search(only, run.name)]
-        except re.error as error:
-            raise ValueError(
-                "--only must be a regular expression. "
-                f"Received: {only} ({error})"
-            ) from error
+        except re.error:
+            chosen = []
         if not chosen:
             raise ValueError(
-                "--only must be found in the name of a run, such as "
-                f"{planned[0].name}. Received: {only}"
+                "--only must be a regular expression that is found in the name "
+                f"of a run, such as {planned[0].name}. Received: {only}"
+            )
+        least = min(steps or _PERIOD, _PERIOD) // 10
+        if min(run.settings.validate_every for run in chosen) < least:
+            raise ValueError(
+                f"`steps` must share a divisor of at least {least} with "
+                f"{_PERIOD}, the spacing of validations. Received: {steps}"
             )
         return chosen
 
 
-def run_settings(
-    model, sparsity=0.0, *, dataset="mnist", recipe=None, period=_PERIOD, **more
+def row_of(
+    model,
+    sparsity=0.0,
+    paper="",
+    authors=None,
+    *,
+    name=None,
+    dataset="mnist",
+    recipe=None,
+    settings=(),
+    **more,
 ):
-    """Returns settings whose batches and validations fit their recipe."""
+    """Returns a `Row`, by default named by its network and sparsity."""
     recipe = recipe or training.RECIPES[dataset]
-    return runs.Settings(
-        model=model,
-        dataset=dataset,
-        recipe=recipe,
-        sparsity=sparsity,
-        validate_every=_period(recipe.steps, period),
-        **{"score_batch_size": recipe.batch_size, **more},
-    )
-
-
-def named_row(model, sparsity, paper="", authors=None, *, suffix="", **options):
-    """Returns a `Row` that is named by its network, sparsity and suffix."""
-    settings = run_settings(model, sparsity, **options)
-    name = f"{model}-{sparsity:g}{suffix}"
-    return Row(name, settings, paper=paper, authors=authors)
-
-
-def _period(steps, longest):
-    """Returns the spacing of validations, a divisor of the steps.
-
-    Raises:
-        ValueError: If it is so short that validating would take longer than
-            training.
-    """
-    period = math.gcd(steps, longest)
-    least = min(steps, longest) // 10
-    if period < least:
-        raise ValueError(
-            f"The number of steps must share a divisor of at least {least} "
-            f"with {longest}, the spacing of validations. Received: {steps}"
-        )
-    return period
-
-
-def _number(text):
-    return float(text) if text else None
+    given = {"score_batch_size": recipe.batch_size, "validate_every": _PERIOD}
+    given |= dict(settings)
+    settings = runs.Settings(model, dataset, recipe, sparsity, **given)
+    name = name or f"{model}-{sparsity:g}"
+    return Row(name, settings, paper, authors, **more)
