@@ -33,10 +33,10 @@ def test_seeds_are_one_group_and_schedules_never():
     full, short = (g for g in groups if g.lines)
     assert [line["test_error"] for line in full.lines] == [1.0, 2.0, 4.5]
     # (1 + 2 + 4.5) / 3 and sqrt((1.5² + 0.5² + 2²) / 2), by hand
-    assert full.test_error == pytest.approx(2.5)
-    assert full.test_error_std == pytest.approx(3.25**0.5)
+    assert full.mean() == pytest.approx(2.5)
+    assert full.std() == pytest.approx(3.25**0.5)
     assert short.run.settings.recipe.steps == 1_000
-    assert np.isnan(short.test_error_std)
+    assert np.isnan(short.std())
 
 
 def test_data_and_backends_are_not_mixed_either():
