@@ -66,16 +66,6 @@ def test_lines_are_appended(tmp_path):
     assert path.read_bytes().count(b"\n") == 2
 
 
-def test_a_line_cut_short_is_passed_over_and_closed(tmp_path, caplog):
-    path = tmp_path / "lines.jsonl"
-    records.append(path, {"a": 1})
-    with open(path, "ab") as file:
-        file.write(b'{"b": [1, 2')  # its writer was killed
-    assert records.read(path) == [{"a": 1}]
-    records.append(path, {"c": 3})
-    assert records.read(path) == [{"a": 1}, {"c": 3}]
-
-
 def test_a_run_is_known_by_its_settings_not_its_place():
     runs = paper.EXPERIMENTS["table_1"].runs(seeds=2)
     lines = [line("table_1", run, test_error=1.0) for run in reversed(runs)]
