@@ -9,6 +9,7 @@ alone come results/NAME.png and results/NAME.md.
 """
 
 import importlib
+import os
 import pathlib
 import signal
 import sys
@@ -32,7 +33,7 @@ _DRAW_ONLY = flags.DEFINE_bool(
 flags.DEFINE_string(
     "runs_dir", "runs", "Where runs and their logs are until they are done."
 )
-flags.DEFINE_string("data_dir", None, "TFDS data directory; by default TFDS'.")
+flags.DEFINE_string("data_dir", None, "In the place of TFDS_DATA_DIR.")
 flags.DEFINE_enum(
     "dataset",
     "mnist",
@@ -74,6 +75,8 @@ def main():
         why = "figure_2 trains nothing, on MNIST and Fashion-MNIST"
         program.refuse(["backend", "dataset", "steps"], why)
     given = {flag: flags.FLAGS[flag].value for flag in _OF_RUNS}
+    if given["data_dir"]:
+        os.environ["TFDS_DATA_DIR"] = given["data_dir"]
     if given["backend"] == "jax":
         importlib.import_module("jax")
     work = campaign.Campaign(
@@ -81,7 +84,6 @@ def main():
         paper.EXPERIMENTS[name].runs(**{flag: given[flag] for flag in _PLAN}),
         results=results,
         runs_dir=pathlib.Path(given["runs_dir"]),
-        data_dir=given["data_dir"],
         workers=given["workers"],
     )
     if given["dry_run"]:

@@ -23,22 +23,12 @@ from snip_tf.experiments import (
 
 @dataclasses.dataclass(frozen=True)
 class Campaign:
-    """The runs to do, and where and how.
+    """The runs to do, and where and how."""
 
-    Attributes:
-        name: A name of `paper.EXPERIMENTS`.
-        runs: Of its `rows.Run`s, those to do.
-        results: The directory of the lines, NAME.jsonl of each experiment.
-        runs_dir: Where runs are kept until they are done.
-        data_dir: A TFDS data directory.
-        workers: The number of processes.
-    """
-
-    name: str
-    runs: list[rows.Run]
-    results: pathlib.Path
-    runs_dir: pathlib.Path
-    data_dir: str | None = None
+    name: str  # of `paper.EXPERIMENTS`
+    runs: list[rows.Run]  # of it, those to do
+    results: pathlib.Path  # the directory of NAME.jsonl of each experiment
+    runs_dir: pathlib.Path  # where runs are kept until they are done
     workers: int = 1
 
     @property
@@ -81,18 +71,15 @@ class Campaign:
     def execute(self):
         """Does what is missing; each run is recorded as soon as it is done.
 
-        Of a run whose process was killed nothing is recorded, so that it goes
-        on the next time.
-
-        Returns:
-            The number of runs without a result.
+        Returns the number of runs without a result. Of one whose process was
+        killed nothing is recorded, so that it goes on the next time.
 
         Raises:
             BlockingIOError: If another process has this experiment in hand.
         """
         # Missing data are one error now, and are downloaded once.
         for dataset in {run.settings.dataset for run in self.missing()}:
-            data.load(dataset, data_dir=self.data_dir)
+            data.load(dataset)
         with run_directory.locked(self.runs_dir / self.name):
             own = records.read(self.path)
             for line in self.found().values():
@@ -103,25 +90,18 @@ class Campaign:
         return sum("error" in found.get(run, ["error"]) for run in self.runs)
 
     def _execute(self, to_do):
-        jobs = [
-            (job.job_of(run, data_dir=self.data_dir), self._directory(run))
-            for run in to_do
-        ]
+        jobs = [(job.job_of(run), self._directory(run)) for run in to_do]
         replies = processes.replies(jobs, workers=self.workers)
         with contextlib.closing(replies):
             for count, (index, reply) in enumerate(replies, 1):
                 run = to_do[index]
-                why = reply.get("lost") or reply.get("error")
+                failure = reply.get("lost") or reply.get("error")
                 if "lost" not in reply:
                     line = records.line_of(self.name, run, reply)
                     records.append(self.path, line)
-                outcome = "scored"
-                if why:
-                    outcome = f"failed: {why} (see {self._directory(run)})"
-                else:
+                if not failure:
                     shutil.rmtree(self._directory(run))
-                if "test_error" in reply:
-                    outcome = f"test error {reply['test_error']:.2f}%"
+                outcome = f"failed: {failure}" if failure else "done"
                 place = f"[{count}/{len(jobs)}] {run.name} ({run.schedule})"
                 print(f"{place}: {outcome}", flush=True)
 
@@ -139,11 +119,7 @@ class Campaign:
 
     def _directory(self, run):
         """Returns the directory of the files of a run until it is done."""
-        parts = (
-            run.row.name,
-            run.settings.dataset,
-            f"{run.settings.recipe.steps}",
-            run.backend,
-            f"seed{run.settings.seed}",
-        )
-        return self.runs_dir / self.name / "-".join(parts)
+        own = run.settings
+        schedule = f"{own.dataset}-{own.recipe.steps}-{run.backend}"
+        name = f"{run.row.name}-{schedule}-seed{own.seed}"
+        return self.runs_dir / self.name / name

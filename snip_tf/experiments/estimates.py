@@ -29,12 +29,9 @@ _LEAST_SECONDS = 10.0
 
 
 def run_seconds(run, lines, *, done=0):
-    """Returns about how many seconds a run takes.
+    """Returns about how many seconds a `rows.Run` takes after `done` steps.
 
-    Args:
-        run: A `rows.Run`.
-        lines: Recorded lines. The median of those that are alike counts.
-        done: How many of its steps are done.
+    The median of the recorded lines of its network counts, if there are any.
     """
     if run.row.sparsities:
         return FIXED_SECONDS

@@ -11,7 +11,7 @@ import matplotlib.figure
 import matplotlib.ticker
 import numpy as np
 
-from snip_tf.experiments import grouping, pictures
+from snip_tf.experiments import pictures, records
 
 _TITLES = {"lenet_300_100": "LeNet-300-100", "lenet_5_caffe": "LeNet-5-Caffe"}
 _BLUE, _ORANGE, _GREEN = "#0072B2", "#E69F00", "#009E73"
@@ -26,16 +26,12 @@ _LOSS_STYLES = {
 }
 _RESOLUTION = 200  # dots an inch
 _WIDTH = 7.0  # inches, a printed page less its margins
+_LEGEND = {"loc": "outside lower center", "frameon": False}
 
 
 def picture(name, lines):
-    """Returns the picture of an experiment, the bytes of a PNG file.
-
-    Args:
-        name: A name of `paper.EXPERIMENTS`.
-        lines: What `records.read` returned.
-    """
-    groups = grouping.groups(name, lines)
+    """Returns the picture of an experiment's lines, the bytes of a PNG file."""
+    groups = records.groups(name, lines)
     # No window, and no state that one picture leaves to the next.
     figure = matplotlib.figure.Figure(layout="constrained")
     with matplotlib.rc_context({"font.size": 9, "axes.titlesize": 10}):
@@ -69,7 +65,7 @@ def _draw_levels(figure, groups):
     for axes, model in zip(panels, _TITLES, strict=True):
         own = [g for g in groups if g.run.settings.model == model]
         sparsities = [100 * g.run.settings.sparsity for g in own]
-        _draw_curve(axes, sparsities, own, "SNIP")
+        _draw_curve(axes, sparsities, own, f"SNIP, {schedule}")
         for group in own:
             if not group.run.settings.sparsity:
                 axes.axhline(
@@ -83,16 +79,21 @@ def _draw_levels(figure, groups):
         axes.set_xticks(range(0, 100, 10))
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("test error (%)")
-    _legend(figure, panels, ncols=1)
+    once = {}
+    for axes in panels:
+        handles, names = axes.get_legend_handles_labels()
+        once |= dict(zip(names, handles, strict=True))
+    figure.legend(once.values(), once, **_LEGEND)
 
 
 def _draw_batch_sizes(figure, groups):
     """Draws masks and errors of batches of several sizes (Figure 3)."""
-    groups, _ = _of_longest(groups)
+    groups, schedule = _of_longest(groups)
     axes = pictures.draw_batch_sizes(figure, groups)
-    _draw_curve(axes, range(len(groups)), groups, "SNIP at 90%")
+    places = range(len(groups))
+    _draw_curve(axes, places, groups, f"SNIP at 90%, {schedule}")
     sizes = [f"{g.run.settings.score_batch_size:,}" for g in groups]
-    axes.set_xticks(range(len(groups)), sizes)
+    axes.set_xticks(places, sizes)
     axes.set_xlim(-0.5, len(groups) - 0.5)
     axes.set(xlabel="images scored on", ylabel="test error (%)")
     axes.grid(alpha=0.3)
@@ -102,33 +103,15 @@ def _draw_batch_sizes(figure, groups):
 def _draw_curve(axes, places, groups, name):
     """Draws a curve of errors with their deviations."""
     counts = sorted({len(group.lines) for group in groups})
-    schedules = dict.fromkeys(group.run.schedule for group in groups)
     axes.errorbar(
         places,
         [group.mean() for group in groups],
         [group.std() for group in groups],
         color=_BLUE,
         marker="o",
-        linestyle="-",
         markersize=4,
         capsize=2,
-        label=f"{name}, {''.join(schedules)}, seeds: "
-        + " or ".join(map(str, counts)),
-    )
-
-
-def _legend(figure, panels, ncols):
-    """Puts one legend of all panels below them."""
-    once = {}
-    for axes in panels:
-        handles, names = axes.get_legend_handles_labels()
-        once |= dict(zip(names, handles, strict=True))
-    figure.legend(
-        once.values(),
-        once,
-        loc="outside lower center",
-        frameon=False,
-        ncols=ncols,
+        label=f"{name}, seeds: {' or '.join(map(str, counts))}",
     )
 
 
@@ -177,7 +160,7 @@ def _draw_errors(figure, groups):
     axes.set_xlabel(f"test error (%){unit}")
     axes.grid(alpha=0.3)
     _spread_out(axes)
-    _legend(figure, [axes], ncols=3)
+    figure.legend(ncols=3, **_LEGEND)
 
 
 def _errors_of(group):
@@ -235,7 +218,7 @@ def _draw_losses(figure, groups):
     # Room for the markers of what is zero.
     axes.set_ylim(bottom=-0.04 * axes.get_ylim()[1])
     axes.grid(alpha=0.3)
-    _legend(figure, [axes], ncols=2)
+    figure.legend(ncols=2, **_LEGEND)
 
 
 _DRAWINGS = {

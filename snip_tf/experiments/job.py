@@ -25,30 +25,22 @@ from snip_tf.experiments import records, run_directory, runs
 _HALF_ERROR = 250  # characters; TensorFlow's can be pages
 
 
-def job_of(run, *, data_dir=None):
-    """Returns the job of a `rows.Run` and a TFDS directory, as JSON values."""
-    settings = dataclasses.replace(run.settings, data_dir=data_dir)
+def job_of(run):
+    """Returns the job of a `rows.Run`, as JSON values."""
     return {
         "backend": run.backend,
-        "settings": dataclasses.asdict(settings),
+        "settings": dataclasses.asdict(run.settings),
         "sparsities": run.row.sparsities,
         "pictures": run.row.pictures,
     }
 
 
 def result_of(job, directory):
-    """Does a job.
+    """Does a job in a directory; returns what is recorded besides its settings.
 
     Networks are built and pruned under TensorFlow in any case. A job for
-    another backend is done in two processes: the first prunes.
-
-    Args:
-        job: What `job_of` returned; what the first process returned is its
-            "pruned" in the second.
-        directory: The path of an existing directory for its files.
-
-    Returns:
-        What belongs into the line of the run besides its settings.
+    another backend is done in two processes: the first prunes, and what it
+    returned is "pruned" in the job of the second.
     """
     settings = records.settings_of(job["settings"])
     if job["sparsities"]:

@@ -65,7 +65,7 @@ def draw_batch_sizes(figure, groups):
     for column, group in enumerate(groups):
         scored, left = (figure.add_subplot(grid[row, column]) for row in (0, 1))
         scored.set_title(f"{group.run.settings.score_batch_size:,}")
-        _show(scored, _image(group, lambda line: line["mean_image"]), 255)
+        _show(scored, _square(group.lines[0]["mean_image"]), 255)
         image = _show(left, kept[column], brightest)
         first += [scored, left]
     for axes in first:
@@ -78,14 +78,13 @@ def draw_batch_sizes(figure, groups):
 
 def _picture(group, sparsity):
     """Returns the connections that each pixel keeps, NaN if it was not run."""
-    return _image(group, lambda line: line["kept_per_pixel"][f"{sparsity:g}"])
-
-
-def _image(group, pixels_of):
-    """Returns an image of the first line of a group, NaN if it has none."""
     if not group.lines:
         return np.full((_SIDE, _SIDE), np.nan)
-    return np.reshape(pixels_of(group.lines[0]), (_SIDE, _SIDE)).astype(float)
+    return _square(group.lines[0]["kept_per_pixel"][f"{sparsity:g}"])
+
+
+def _square(pixels):
+    return np.reshape(pixels, (_SIDE, _SIDE)).astype(float)
 
 
 def _sheet(rows):

@@ -8,12 +8,6 @@ import subprocess
 import sys
 
 _COMMAND = [sys.executable, "-m", "snip_tf.experiments.job"]
-# They bound what is used where processes cannot be pinned to cores.
-_THREADS = (
-    "TF_NUM_INTRAOP_THREADS",
-    "TF_NUM_INTEROP_THREADS",
-    "OMP_NUM_THREADS",
-)
 
 
 def usable_cores():
@@ -26,14 +20,12 @@ def usable_cores():
 def replies(jobs, *, workers):
     """Yields what came of jobs, as they end.
 
-    Close it to stop: their processes end then. They also end if this process
-    is killed.
+    Close it to stop: their processes end then, as when this one is killed.
 
     Args:
         jobs: A list of jobs (see `job.job_of`), each with the path of a
             directory for its files.
-        workers: How many run at a time, at most as many as there are cores,
-            which they share.
+        workers: How many run at a time and share the cores, at most one each.
 
     Yields:
         The index of a job and a dict: what `job.main` replied or, if its
@@ -50,7 +42,7 @@ def replies(jobs, *, workers):
         if hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, share)  # this thread and its children
         try:
-            return _reply(job, directory, len(share), their_end)
+            return _reply(job, directory, f"{len(share)}", their_end)
         finally:
             shares.put(share)
 
@@ -70,26 +62,31 @@ def replies(jobs, *, workers):
 
 def _reply(job, directory, threads, their_end):
     directory.mkdir(parents=True, exist_ok=True)
-    answer = directory / "reply.json"
+    answer, log = directory / "reply.json", directory / "log.txt"
     # Other backends train what was pruned under TensorFlow.
     for backend in dict.fromkeys(("tensorflow", job["backend"])):
         (directory / "job.json").write_text(json.dumps(job), encoding="utf-8")
         answer.unlink(missing_ok=True)
-        with open(directory / "log.txt", "ab") as log:
+        # The threads bound what is used where processes cannot be pinned.
+        environment = os.environ | {
+            "KERAS_BACKEND": backend,
+            "TF_NUM_INTRAOP_THREADS": threads,
+            "TF_NUM_INTEROP_THREADS": threads,
+            "OMP_NUM_THREADS": threads,
+        }
+        with open(log, "ab") as file:
             status = subprocess.call(
                 [*_COMMAND, directory],
                 stdin=their_end,
-                stdout=log,
-                stderr=log,
-                env={
-                    **os.environ,
-                    "KERAS_BACKEND": backend,
-                    **dict.fromkeys(_THREADS, f"{threads}"),
-                },
+                stdout=file,
+                stderr=file,
+                env=environment,
                 start_new_session=True,  # Ctrl-C is not its business
             )
         if not answer.exists():
-            return {"lost": f"its process ended with status {status}"}
+            return {
+                "lost": f"its process ended with status {status}, see {log}"
+            }
         reply = json.loads(answer.read_text(encoding="utf-8"))
         if "error" in reply:
             break

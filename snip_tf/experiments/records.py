@@ -1,26 +1,23 @@
-"""Recorded runs: a file of lines of JSON, one a run.
+"""Recorded runs: a file of lines of JSON, one a run, for each experiment.
 
 A run is known by its settings, not by its place.
 """
 
 import dataclasses
 import json
+import math
+import statistics
 
 from snip_tf import _atomic, training
 from snip_tf.experiments import paper, rows, runs
 
 # Where a run happened to be made, which is no one else's business.
 _LOCAL = ("data_dir", "pruned_model")
+NOT_RUN, FAILED = "not run", "failed"
 
 
 def line_of(experiment_name, run, result):
-    """Returns the line of a run.
-
-    Args:
-        experiment_name: A name of `paper.EXPERIMENTS`.
-        run: The `rows.Run`.
-        result: What came of it, or {"error": ...} if it failed.
-    """
+    """Returns the line of a run and what came of it, or its {"error": ...}."""
     line = {
         "experiment": experiment_name,
         "row": run.row.name,
@@ -86,13 +83,7 @@ def run_of(experiment_name, line):
 
 
 def taken_over(experiment_name, planned, lines):
-    """Returns what other experiments have run, as lines of this one, by run.
-
-    Args:
-        experiment_name: A name of `paper.EXPERIMENTS`.
-        planned: Its `rows.Run`s.
-        lines: Lines of any experiments.
-    """
+    """Returns what other experiments have run, as lines of this one, by run."""
     made = {
         (settings_of(line), line["backend"]): line
         for line in lines
@@ -108,3 +99,61 @@ def taken_over(experiment_name, planned, lines):
             own = {"experiment": experiment_name, "row": run.row.name}
             found[run] = line | own | {"taken_from": line["experiment"]}
     return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Runs that differ in nothing but the seed."""
+
+    run: rows.Run  # one of them, with seed 0
+    lines: list[dict]  # of those that are finished, by seed
+    failed: int  # how many more failed
+
+    @property
+    def was_run(self):
+        """Whether any run was made, if only to fail."""
+        return bool(self.lines or self.failed)
+
+    @property
+    def nothing(self):
+        """Why there is no number where no run is finished."""
+        return FAILED if self.failed else NOT_RUN
+
+    def mean(self, name="test_error"):
+        """Returns the mean over the lines."""
+        return statistics.fmean(line[name] for line in self.lines)
+
+    def std(self, name="test_error"):
+        """Returns the sample standard deviation; NaN of a single line."""
+        values = [line[name] for line in self.lines]
+        return statistics.stdev(values) if len(values) > 1 else math.nan
+
+
+def groups(name, lines):
+    """Returns what was run of an experiment, a list of `Group`s.
+
+    Groups are in the order of the rows; of a row, first those on its own data,
+    then those of the longest schedule. A row without a run is an empty group.
+    """
+    known = paper.EXPERIMENTS[name].rows
+    found = by_run(name, lines)
+    missing = set(known) - {run.row for run in found}
+    found |= {rows.Run(row, row.settings): None for row in missing}
+
+    def place(run):
+        steps, seed = run.settings.recipe.steps, run.settings.seed
+        return known.index(run.row), run.departures, -steps, seed
+
+    alike = {}
+    for run in sorted(found, key=place):
+        settings = dataclasses.replace(run.settings, seed=0)
+        seedless = dataclasses.replace(run, settings=settings)
+        alike.setdefault(seedless, []).append(found[run])
+    return [
+        Group(
+            run,
+            [line for line in own if line and "error" not in line],
+            sum("error" in (line or ()) for line in own),
+        )
+        for run, own in alike.items()
+    ]

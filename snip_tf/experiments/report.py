@@ -4,9 +4,7 @@ from snip_tf import _atomic, training
 from snip_tf.experiments import (
     estimates,
     figures,
-    grouping,
     paper,
-    printed,
     records,
     rows,
     tables,
@@ -53,14 +51,9 @@ def write(directory, name=None):
 
 
 def text(name, lines):
-    """Returns the page of an experiment.
-
-    Args:
-        name: A name of `paper.EXPERIMENTS`.
-        lines: What `records.read` returned.
-    """
+    """Returns the page of an experiment from its lines."""
     experiment = paper.EXPERIMENTS[name]
-    groups = grouping.groups(name, lines)
+    groups = records.groups(name, lines)
     failed = "; ".join(
         f"{run.name} ({run.schedule}): {line['error']}"
         for run, line in records.by_run(name, lines).items()
@@ -71,7 +64,7 @@ def text(name, lines):
     if any(g.run != rows.Run(g.run.row, g.run.row.settings) for g in groups):
         flags = "`--steps`, `--dataset` or `--backend`"
         command += f", with the {flags} that the rows say"
-    quoted = f"As the paper quotes other methods:\n\n{printed.QUOTED}"
+    quoted = f"As the paper quotes other methods:\n\n{paper.QUOTED}"
     parts = [
         f"# {experiment.title}",
         f"{experiment.source}. {experiment.note}",
@@ -89,17 +82,13 @@ def text(name, lines):
 
 
 def comparison(recorded):
-    """Returns the page of every error that the paper prints, beside ours.
-
-    Args:
-        recorded: The lines of each of `paper.EXPERIMENTS`, by its name.
-    """
+    """Returns the page of every printed error beside ours, of all lines."""
     groups = {
-        name: grouping.groups(name, lines) for name, lines in recorded.items()
+        name: records.groups(name, lines) for name, lines in recorded.items()
     }
     return (
         "# The paper's errors, those of its authors' code, and ours\n\n"
-        f"{_ERRORS} {printed.AUTHORS}\n\n"
+        f"{_ERRORS} {paper.AUTHORS}\n\n"
         f"{tables.markdown(tables.comparison(groups))}\n\n"
         f"{_SHORTENED}.\n"
     )

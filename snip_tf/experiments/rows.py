@@ -13,27 +13,17 @@ _PERIOD = 1_000
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One row of a table, or one point, curve or column of a figure.
+    """One row of a table, or one point, curve or column of a figure."""
 
-    Attributes:
-        name: Its name, unique within the experiment.
-        settings: How it is run, with seed 0.
-        paper: The test error in percent as the paper prints it, "1.6" or with
-            its standard deviation "1.90 ± 0.09"; "" where it prints none.
-        authors: The test error of the authors' released code, in percent.
-        parameters: The number of weights as Table 2 prints it.
-        sparsities: If given, nothing is trained: the weights are scored once
-            and the first layer's masks at these sparsities are recorded.
-        pictures: Whether the first layer's mask and the mean of the images
-            scored on are recorded.
-    """
-
-    name: str
-    settings: runs.Settings
-    paper: str = ""
-    authors: float | None = None
-    parameters: str = ""
+    name: str  # unique within the experiment
+    settings: runs.Settings  # with seed 0
+    paper: str = ""  # the printed error in percent, "1.6" or "1.90 ± 0.09"
+    authors: float | None = None  # the error of the authors' released code
+    parameters: str = ""  # the number of weights as Table 2 prints it
+    # If given, nothing is trained: the weights are scored once and the first
+    # layer's masks at these sparsities are recorded.
     sparsities: tuple[float, ...] = ()
+    # Whether the first layer's mask and the mean of the images are recorded.
     pictures: bool = False
 
     @property
@@ -56,17 +46,11 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One training, or one scoring where the row says so.
-
-    Attributes:
-        row: The `Row` it belongs to.
-        settings: Its `runs.Settings`; its `data_dir` is None.
-        backend: The Keras backend it is trained on.
-    """
+    """One training, or one scoring where the row says so."""
 
     row: Row
     settings: runs.Settings
-    backend: str = "tensorflow"
+    backend: str = "tensorflow"  # the Keras backend it is trained on
 
     @property
     def name(self):
@@ -86,23 +70,18 @@ class Run:
         return datasets + backends
 
     @property
-    def full_steps(self):
-        """How many iterations the full recipe of its data set has."""
-        return training.RECIPES[self.settings.dataset].steps
-
-    @property
     def is_shortened(self):
         """Whether it trains for fewer iterations than the full recipe."""
-        steps = self.settings.recipe.steps
-        return not self.row.sparsities and steps < self.full_steps
+        full = training.RECIPES[self.settings.dataset].steps
+        return not self.row.sparsities and self.settings.recipe.steps < full
 
     @property
     def schedule(self):
         """How it trains, in words; what is shortened says so."""
-        steps = f"{self.settings.recipe.steps:,}"
-        words = f"{steps} steps"
+        words = f"{self.settings.recipe.steps:,} steps"
         if self.is_shortened:
-            words = f"shortened: {steps} of {self.full_steps:,} steps"
+            full = training.RECIPES[self.settings.dataset].steps
+            words = f"shortened: {words.replace(' ', f' of {full:,} ')}"
         if self.row.sparsities:
             words = "no steps"
         return ", ".join([words, *self.departures])
@@ -110,21 +89,13 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """A figure or table of the paper.
-
-    Attributes:
-        title: What it shows.
-        source: Where it stands in the paper.
-        seeds: How many seeds are run by default; the paper mostly runs 20.
-        rows: The `Row`s.
-        note: What the reader must know of our version.
-    """
+    """A figure or table of the paper."""
 
     title: str
     source: str
-    seeds: int
+    seeds: int  # by default; the paper mostly runs 20
     rows: tuple[Row, ...]
-    note: str
+    note: str  # what the reader must know of our version
 
     def runs(
         self,

@@ -7,7 +7,7 @@ column to cell.
 import dataclasses
 import statistics
 
-from snip_tf.experiments.grouping import FAILED, NOT_RUN
+from snip_tf.experiments.records import FAILED, NOT_RUN
 
 _RUN = ("run", "weights kept", "iterations", "seeds")
 _ERRORS = (*_RUN, "test error", "at best validation")
@@ -22,12 +22,7 @@ _COMPARISON += ("to the paper", "to the authors' code")
 
 
 def of_experiment(name, groups):
-    """Returns the table of an experiment.
-
-    Args:
-        name: A name of `paper.EXPERIMENTS`.
-        groups: What `grouping.groups` returned.
-    """
+    """Returns the table of an experiment from its `records.groups`."""
     if name == "table_2":
         return _pairs(groups)
     if name == "figure_2":
@@ -35,21 +30,19 @@ def of_experiment(name, groups):
     columns = _FITS if name == "figure_4" else _ERRORS
     if any(group.run.row.paper for group in groups):
         columns += ("paper", "difference")
-    return [_chosen(group, columns) for group in groups]
+    return _table(columns, groups)
 
 
 def comparison(groups):
     """Returns the table of all that the paper prints.
 
     Args:
-        groups: What `grouping.groups` returned, by the name of the
-            experiment.
+        groups: The `records.groups` of each experiment, by its name.
     """
     return [
-        {"experiment": name, **_chosen(group, _COMPARISON)}
+        {"experiment": name, **row}
         for name, own in groups.items()
-        for group in own
-        if group.run.row.paper
+        for row in _table(_COMPARISON, [g for g in own if g.run.row.paper])
     ]
 
 
@@ -60,56 +53,42 @@ def markdown(table):
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def _table(columns, groups):
+    return [
+        {column: cells[column] for column in columns}
+        for cells in map(_cells, groups)
+    ]
+
+
 def _cells(group):
     """Returns all that can stand in the row of a group, column to cell."""
-    row, lines, nothing = group.run.row, group.lines, group.nothing
-    error = _error(group, "test_error")
+    run, row, lines = group.run, group.run.row, group.lines
+    star = "\\*" if run.is_shortened else ""
+    steps = f"{run.settings.recipe.steps:,}{star}"
+    of = f" of {len(lines) + group.failed}" if group.failed else ""
     losses = [line["train_cross_entropies"][-1] for line in lines]
-    to_paper = _difference(group, row.paper_error)
     cells = {
         "run": row.name,
         "weights kept": _counts(line["kept"] for line in lines),
-        "iterations": _iterations(group),
-        "seeds": _seeds(group),
-        "test error": error,
-        "ours": error,
+        "iterations": group.was_run and ", ".join([steps, *run.departures]),
+        "seeds": group.was_run and f"{len(lines)}{of}",
+        "test error": _error(group, "test_error"),
         "at best validation": _error(group, "test_error_at_best_validation"),
         "training error, last period": _error(group, "train_error"),
         "training cross-entropy, last period": (
             losses and f"{statistics.fmean(losses):.4f}"
         ),
         "paper": row.paper or "not printed",
-        "difference": to_paper,
-        "to the paper": to_paper,
+        "difference": _difference(group, row.paper_error),
         "authors' code": f"{row.authors:.2f}" if row.authors else "–",
         "to the authors' code": _difference(group, row.authors),
     }
-    return {column: cell or nothing for column, cell in cells.items()}
-
-
-def _chosen(group, columns):
-    cells = _cells(group)
-    return {column: cells[column] for column in columns}
+    cells |= {"ours": cells["test error"], "to the paper": cells["difference"]}
+    return {column: cell or group.nothing for column, cell in cells.items()}
 
 
 def _counts(counts):
     return ", ".join(f"{count:,}" for count in sorted(set(counts)))
-
-
-def _iterations(group):
-    """Returns the number of iterations, with a star if it is shortened."""
-    if not group.was_run:
-        return ""
-    star = "\\*" if group.run.is_shortened else ""
-    steps = f"{group.run.settings.recipe.steps:,}{star}"
-    return ", ".join([steps, *group.run.departures])
-
-
-def _seeds(group):
-    if not group.was_run:
-        return ""
-    done = len(group.lines)
-    return f"{done} of {done + group.failed}" if group.failed else f"{done}"
 
 
 def _error(group, name):

@@ -8,7 +8,6 @@ import pytest
 
 from snip_tf.experiments import (
     figures,
-    grouping,
     paper,
     pictures,
     records,
@@ -239,7 +238,7 @@ def test_a_picture_is_the_mask_of_its_line():
     run = paper.EXPERIMENTS["figure_2"].runs(only="^mnist-class3")[0]
     line = line_of("figure_2", run, 0.0)
     line["kept_per_pixel"]["0.9"] = list(range(_SIDE**2))
-    group, *others = grouping.groups("figure_2", [line])[3:]
+    group, *others = records.groups("figure_2", [line])[3:]
     image = pictures._picture(group, 0.9)
     assert image[0, 5] == 5  # row by row, as the images are
     assert image[2, 0] == 56
