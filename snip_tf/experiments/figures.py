@@ -48,13 +48,12 @@ def _of_longest(groups):
 
     Curves are drawn of one schedule; the tables have all.
     """
-
-    def length(group):
-        return group.run.is_on_own_data, group.run.settings.recipe.steps
-
-    ran = [group for group in groups if group.lines]
-    schedule = max(ran, key=length).run.schedule
-    return [g for g in ran if g.run.schedule == schedule], schedule
+    ran = [group.run for group in groups if group.lines]
+    steps = [(run.is_on_own_data, run.settings.recipe.steps) for run in ran]
+    schedule = ran[steps.index(max(steps))].schedule
+    return [
+        g for g in groups if g.lines and g.run.schedule == schedule
+    ], schedule
 
 
 def _draw_levels(figure, groups):
@@ -146,14 +145,11 @@ def _draw_errors(figure, groups):
                 capsize=2,
                 label=name,
             )
-    labels = []
-    for group in groups:
-        words = [group.run.row.name]
-        if not group.lines:
-            words.append(group.nothing)
-        elif not is_one:
-            words.append(group.run.schedule)
-        labels.append(", ".join(words))
+    labels = [group.run.row.name for group in groups]
+    for place, group in enumerate(groups):
+        if not (group.lines and is_one):
+            why = group.run.schedule if group.lines else group.nothing
+            labels[place] += f", {why}"
     axes.set_yticks(range(len(groups)), labels)
     axes.set_ylim(len(groups) - 0.5, -0.5)
     unit = f"; {schedules[0]}" if is_one else ""

@@ -22,8 +22,6 @@ import keras
 import snip_tf
 from snip_tf.experiments import records, run_directory, runs
 
-_HALF_ERROR = 250  # characters; TensorFlow's can be pages
-
 
 def job_of(run):
     """Returns the job of a `rows.Run`, as JSON values."""
@@ -103,9 +101,7 @@ def in_short(error):
     """Returns an error in one line, of absolute paths only the last part."""
     text = " ".join(f"{type(error).__name__}: {error}".split())
     text = re.sub(r"(?<![\w:/.~])/(?:[^/\s'\"]+/)+", "", text)
-    if len(text) <= 2 * _HALF_ERROR:
-        return text
-    return f"{text[:_HALF_ERROR]} ... {text[-_HALF_ERROR:]}"
+    return text[:500]  # TensorFlow's can be pages, which are in the log
 
 
 def _end_with_parent():

@@ -11,14 +11,10 @@ import statistics
 from snip_tf import _atomic, training
 from snip_tf.experiments import paper, rows, runs
 
-# Where a run happened to be made, which is no one else's business.
-_LOCAL = ("data_dir", "pruned_model")
-NOT_RUN, FAILED = "not run", "failed"
-
 
 def line_of(experiment_name, run, result):
     """Returns the line of a run and what came of it, or its {"error": ...}."""
-    line = {
+    return {
         "experiment": experiment_name,
         "row": run.row.name,
         "backend": run.backend,
@@ -26,7 +22,6 @@ def line_of(experiment_name, run, result):
         **dataclasses.asdict(run.settings),
         **result,
     }
-    return {name: value for name, value in line.items() if name not in _LOCAL}
 
 
 def settings_of(values):
@@ -117,7 +112,7 @@ class Group:
     @property
     def nothing(self):
         """Why there is no number where no run is finished."""
-        return FAILED if self.failed else NOT_RUN
+        return "failed" if self.failed else "not run"
 
     def mean(self, name="test_error"):
         """Returns the mean over the lines."""

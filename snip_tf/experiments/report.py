@@ -24,11 +24,7 @@ _SHORTENED = "\\* A **shortened schedule**"
 def write(directory, name=None):
     """Makes NAME.png and NAME.md from each NAME.jsonl, and comparison.md.
 
-    Each is written whole or not at all.
-
-    Args:
-        directory: The path of the directory they are in.
-        name: A name of `paper.EXPERIMENTS`; by default all that have lines.
+    Of all experiments in the directory that have lines, or of one by its name.
     """
     recorded = {
         each: records.read(directory / f"{each}.jsonl")

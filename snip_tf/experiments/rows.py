@@ -65,9 +65,8 @@ class Run:
     @property
     def departures(self):
         """The data set and the backend, where they are not its row's."""
-        backends = [] if self.backend == "tensorflow" else [self.backend]
         datasets = [] if self.is_on_own_data else [self.settings.dataset]
-        return datasets + backends
+        return datasets + ["jax"] * (self.backend == "jax")
 
     @property
     def is_shortened(self):
@@ -108,12 +107,8 @@ class Experiment:
     ):
         """Returns its `Run`s, all of a seed together.
 
-        Args:
-            seeds: The number of seeds; by default the experiment's.
-            steps: The iterations of each run; by default those of its row.
-            dataset: What takes the place of MNIST.
-            backend: The Keras backend to train on.
-            only: A regular expression that must be found in a run's name.
+        By default they have its own number of seeds and the steps of its rows;
+        `dataset` takes the place of MNIST, `only` is searched in their names.
 
         Raises:
             ValueError: If that leaves no run, or if validating would take

@@ -7,8 +7,6 @@ column to cell.
 import dataclasses
 import statistics
 
-from snip_tf.experiments.records import FAILED, NOT_RUN
-
 _RUN = ("run", "weights kept", "iterations", "seeds")
 _ERRORS = (*_RUN, "test error", "at best validation")
 _FITS = (
@@ -134,7 +132,7 @@ def _at(schedule, groups):
 def _pair(dense, sparse):
     """Returns the cells of a network, dense and pruned."""
     before, after = _cells(dense), _cells(sparse)
-    change = FAILED if dense.failed or sparse.failed else NOT_RUN
+    change = (dense if dense.failed else sparse).nothing
     if dense.lines and sparse.lines:
         change = f"{sparse.mean() - dense.mean():+.2f}"
     rows = dense.run.row, sparse.run.row
