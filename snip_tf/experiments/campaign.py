@@ -87,7 +87,7 @@ class Campaign:
                     records.append(self.path, line)
             self._execute(self.missing())
         found = self.found()
-        return sum("error" in found.get(run, ["error"]) for run in self.runs)
+        return sum(r not in found or "error" in found[r] for r in self.runs)
 
     def _execute(self, to_do):
         jobs = [(job.job_of(run), self._directory(run)) for run in to_do]

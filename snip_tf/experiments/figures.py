@@ -48,12 +48,12 @@ def _of_longest(groups):
 
     Curves are drawn of one schedule; the tables have all.
     """
-    ran = [group.run for group in groups if group.lines]
-    steps = [(run.is_on_own_data, run.settings.recipe.steps) for run in ran]
-    schedule = ran[steps.index(max(steps))].schedule
-    return [
-        g for g in groups if g.lines and g.run.schedule == schedule
-    ], schedule
+    ran = [g for g in groups if g.lines]
+    longest = max(
+        ran, key=lambda g: (g.run.is_on_own_data, g.run.settings.recipe.steps)
+    )
+    schedule = longest.run.schedule
+    return [g for g in ran if g.run.schedule == schedule], schedule
 
 
 def _draw_levels(figure, groups):

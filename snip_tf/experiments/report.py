@@ -1,14 +1,7 @@
 """The page of an experiment, from its recorded lines alone."""
 
 from snip_tf import _atomic, training
-from snip_tf.experiments import (
-    estimates,
-    figures,
-    paper,
-    records,
-    rows,
-    tables,
-)
+from snip_tf.experiments import estimates, figures, paper, records, rows, tables
 
 _ERRORS = (
     "Test errors are in percent and after the last step, never the best of "

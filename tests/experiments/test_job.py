@@ -32,11 +32,10 @@ def test_an_error_does_not_tell_where_it_happened(path, told):
     )
 
 
-def test_a_long_error_keeps_its_beginning_and_its_end():
+def test_a_long_error_keeps_its_beginning():
     text = job.in_short(ValueError("begin" + 1_000 * "x" + "end"))
     assert text.startswith("ValueError: begin")
-    assert text.endswith("end")
-    assert len(text) < 510
+    assert len(text) == 500
 
 
 def run_of(name, **options):

@@ -17,7 +17,7 @@ def line(name, run, **result):
     return records.line_of(name, run, result)
 
 
-def test_a_line_has_all_settings_and_no_path():
+def test_a_line_has_all_settings():
     run = run_of("table_1", "^lenet_300_100-0.95-seed1")
     written = line("table_1", run, test_error=1.5)
     assert json.loads(json.dumps(written)) == {
@@ -46,6 +46,8 @@ def test_a_line_has_all_settings_and_no_path():
         "train_initializer": None,
         "bias_initializer": "zeros",
         "validate_every": 1_000,
+        "data_dir": None,
+        "pruned_model": None,
         "random_labels": False,
         "score_label": None,
         "test_error": 1.5,
