@@ -139,9 +139,9 @@ def _pair(dense, sparse):
 
     def arrow(column):
         both = before[column], after[column]
-        # Words once: failed, not run.
-        same = both[0] == both[1] and not both[0][-1].isdigit()
-        return both[0] if same else " → ".join(both)
+        if both[0] == both[1] in ("not run", "failed", "–"):
+            return both[0]
+        return " → ".join(both)
 
     return {
         "network": sparse.run.settings.model,
@@ -177,6 +177,6 @@ def _kept_by_data(groups):
                     first and f"{statistics.fmean(first):,.0f}"
                 ),
             }
-            nothing = own[0].nothing
+            nothing = next((g for g in own if g.failed), own[0]).nothing
             table.append({name: cell or nothing for name, cell in row.items()})
     return table
