@@ -1,6 +1,5 @@
 """How long runs will take: from recorded ones, else from a short table."""
 
-import collections
 import statistics
 
 # Seconds of one core's time that a step of the dense network takes, on an AMD
@@ -21,44 +20,31 @@ STEP_SECONDS = {
     "gru_s": 0.022,
     "gru_b": 0.056,
 }
-# Where JAX was measured. It takes longer on this processor.
-_JAX_STEP_SECONDS = {
-    "lenet_300_100": 0.0024,
-    "lenet_5_caffe": 0.062,
-    "alexnet_s": 1.1,
-    "vgg_like": 14.0,
-}
+# JAX takes longer there: from 1.5 times (LeNet-300-100) to 8 times (VGG-like).
+JAX_FACTOR = 4
 # Starting a process, loading, tracing, validating and testing a LeNet.
 FIXED_SECONDS = 12.0
 # A shorter run spends most of its time tracing.
 _LEAST_SECONDS = 10.0
 
 
-def step_seconds(lines):
-    """Returns the median seconds a step took, by (network, backend)."""
-    seconds = collections.defaultdict(list)
-    for line in lines:
-        if line.get("train_seconds", 0) >= _LEAST_SECONDS:
-            key = line["model"], line.get("backend", "tensorflow")
-            seconds[key].append(line["train_seconds"] / line["recipe"]["steps"])
-    return {key: statistics.median(values) for key, values in seconds.items()}
+def run_seconds(run, lines, *, done=0):
+    """Returns about how many seconds a `rows.Run` takes after `done` steps.
 
-
-def run_seconds(run, measured, *, steps=None):
-    """Returns about how many seconds a run takes.
-
-    Args:
-        run: A `rows.Run`.
-        measured: What `step_seconds` returned.
-        steps: The steps of it to count; by default all.
+    The median of the recorded lines of its network counts, if there are any.
     """
     if run.row.sparsities:
         return FIXED_SECONDS
     model = run.settings.model
-    others = _JAX_STEP_SECONDS if run.backend == "jax" else {}
-    known = others.get(model, STEP_SECONDS[model])
-    steps = run.settings.recipe.steps if steps is None else steps
-    return FIXED_SECONDS + steps * measured.get((model, run.backend), known)
+    measured = [
+        line["train_seconds"] / line["recipe"]["steps"]
+        for line in lines
+        if (line["model"], line["backend"]) == (model, run.backend)
+        and line.get("train_seconds", 0) >= _LEAST_SECONDS
+    ]
+    factor = JAX_FACTOR if run.backend == "jax" else 1
+    step = statistics.median(measured or [factor * STEP_SECONDS[model]])
+    return FIXED_SECONDS + step * (run.settings.recipe.steps - done)
 
 
 def clock(seconds):

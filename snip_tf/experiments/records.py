@@ -1,32 +1,20 @@
-"""Recorded runs: one line of JSON each, appended to a file and never changed.
+"""Recorded runs: a file of lines of JSON, one a run, for each experiment.
 
-A run is known by its settings, not by its place. A line that was cut short when
-its writer was killed is passed over, and the run counts as missing.
+A run is known by its settings, not by its place.
 """
 
 import dataclasses
 import json
-import os
-import pathlib
+import math
+import statistics
 
-from absl import logging
-
-from snip_tf import training
+from snip_tf import _atomic, training
 from snip_tf.experiments import paper, rows, runs
-
-# Where a run happened to be made, which is no one else's business.
-_LOCAL = ("data_dir", "pruned_model")
 
 
 def line_of(experiment_name, run, result):
-    """Returns the line of a run.
-
-    Args:
-        experiment_name: A name of `paper.EXPERIMENTS`.
-        run: The `rows.Run`.
-        result: What came of it, or {"error": ...} if it failed.
-    """
-    line = {
+    """Returns the line of a run and what came of it, or its {"error": ...}."""
+    return {
         "experiment": experiment_name,
         "row": run.row.name,
         "backend": run.backend,
@@ -34,7 +22,6 @@ def line_of(experiment_name, run, result):
         **dataclasses.asdict(run.settings),
         **result,
     }
-    return {name: value for name, value in line.items() if name not in _LOCAL}
 
 
 def settings_of(values):
@@ -49,39 +36,19 @@ def settings_of(values):
 
 
 def append(path, line):
-    """Appends a line to a file in one write, and has it reach the disk.
-
-    Raises:
-        OSError: If it could not be written whole. What was is passed over by
-            `read`.
-    """
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(line, separators=(",", ":")) + "\n"
-    with open(path, "ab+", buffering=0) as file:
-        if file.tell():
-            file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":
-                text = "\n" + text  # ends a line that was cut short
-        content = text.encode("utf-8")
-        if file.write(content) != len(content):
-            raise OSError(f"The disk must have room for a line of {path}")
-        os.fsync(file.fileno())
+    """Appends a line to a file, whole or not at all."""
+    written = path.read_text(encoding="utf-8") if path.exists() else ""
+    written += json.dumps(line, separators=(",", ":")) + "\n"
+    with _atomic.replaced(path) as new:
+        new.write_text(written, encoding="utf-8")
 
 
 def read(path):
-    """Returns the whole lines of a file as dicts; none if there is no file."""
-    path = pathlib.Path(path)
+    """Returns the lines of a file as dicts; none if there is no file."""
     if not path.exists():
         return []
-    lines = []
-    text = path.read_text(encoding="utf-8")
-    for number, written in enumerate(text.splitlines(), 1):
-        try:
-            lines += [json.loads(written)] if written else []
-        except ValueError:
-            logging.warning("%s: line %d is cut short", path.name, number)
-    return lines
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
 
 
 def by_run(experiment_name, lines):
@@ -90,11 +57,9 @@ def by_run(experiment_name, lines):
     A result outdoes a failure. Lines that belong to no row as it stands now,
     because the row was changed, are left out.
     """
-    found = {}
-    for line in lines:
-        run = run_of(experiment_name, line)
-        if run and ("error" not in line or "error" in found.get(run, line)):
-            found[run] = line
+    ordered = sorted(lines, key=lambda line: "error" not in line)
+    found = {run_of(experiment_name, line): line for line in ordered}
+    found.pop(None, None)
     return found
 
 
@@ -102,47 +67,88 @@ def run_of(experiment_name, line):
     """Returns the `rows.Run` of a line, None if no row makes such a run."""
     settings = settings_of(line)
     for row in paper.EXPERIMENTS[experiment_name].rows:
-        if row.name != line["row"]:
-            continue
-        try:
-            expected = row.at(
-                seed=settings.seed,
-                steps=settings.recipe.steps,
-                dataset=settings.dataset,
-            )
-        except ValueError:  # its spacing of validations does not fit any more
-            return None
-        if settings == expected:
+        made = row.at(
+            seed=settings.seed,
+            steps=settings.recipe.steps,
+            dataset=settings.dataset,
+        )
+        if (row.name, made) == (line["row"], settings):
             return rows.Run(row, settings, line["backend"])
     return None
 
 
 def taken_over(experiment_name, planned, lines):
-    """Returns the lines of runs that other experiments have made.
-
-    Args:
-        experiment_name: A name of `paper.EXPERIMENTS`.
-        planned: Its `rows.Run`s.
-        lines: Lines of any experiments, also of files that hold none.
-    """
+    """Returns what other experiments have run, as lines of this one, by run."""
     made = {
         (settings_of(line), line["backend"]): line
         for line in lines
         if "test_error" in line
         and "taken_from" not in line
-        and line.get("experiment", experiment_name) != experiment_name
+        and line["experiment"] != experiment_name
     }
-    found = []
+    found = {}
     for run in planned:
         line = made.get((run.settings, run.backend))
         # Where pictures are drawn, only a line that has them will do.
         if line and ("mean_image" in line or not run.row.pictures):
-            found.append(
-                {
-                    **line,
-                    "experiment": experiment_name,
-                    "row": run.row.name,
-                    "taken_from": line["experiment"],
-                }
-            )
+            own = {"experiment": experiment_name, "row": run.row.name}
+            found[run] = line | own | {"taken_from": line["experiment"]}
     return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Runs that differ in nothing but the seed."""
+
+    run: rows.Run  # one of them, with seed 0
+    lines: list[dict]  # of those that are finished, by seed
+    failed: int  # how many more failed
+
+    @property
+    def was_run(self):
+        """Whether any run was made, if only to fail."""
+        return bool(self.lines or self.failed)
+
+    @property
+    def nothing(self):
+        """Why there is no number where no run is finished."""
+        return "failed" if self.failed else "not run"
+
+    def mean(self, name="test_error"):
+        """Returns the mean over the lines."""
+        return statistics.fmean(line[name] for line in self.lines)
+
+    def std(self, name="test_error"):
+        """Returns the sample standard deviation; NaN of a single line."""
+        values = [line[name] for line in self.lines]
+        return statistics.stdev(values) if len(values) > 1 else math.nan
+
+
+def groups(name, lines):
+    """Returns what was run of an experiment, a list of `Group`s.
+
+    Groups are in the order of the rows; of a row, first those on its own data,
+    then those of the longest schedule. A row without a run is an empty group.
+    """
+    known = paper.EXPERIMENTS[name].rows
+    found = by_run(name, lines)
+    missing = set(known) - {run.row for run in found}
+    found |= {rows.Run(row, row.settings): None for row in missing}
+
+    def place(run):
+        steps, seed = run.settings.recipe.steps, run.settings.seed
+        return known.index(run.row), run.departures, -steps, seed
+
+    alike = {}
+    for run in sorted(found, key=place):
+        settings = dataclasses.replace(run.settings, seed=0)
+        seedless = dataclasses.replace(run, settings=settings)
+        alike.setdefault(seedless, []).append(found[run])
+    return [
+        Group(
+            run,
+            [line for line in own if line and "error" not in line],
+            sum("error" in (line or ()) for line in own),
+        )
+        for run, own in alike.items()
+    ]

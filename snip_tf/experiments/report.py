@@ -1,15 +1,7 @@
 """The page of an experiment, from its recorded lines alone."""
 
 from snip_tf import _atomic, training
-from snip_tf.experiments import (
-    estimates,
-    figures,
-    grouping,
-    paper,
-    printed,
-    records,
-    tables,
-)
+from snip_tf.experiments import estimates, figures, paper, records, rows, tables
 
 _ERRORS = (
     "Test errors are in percent and after the last step, never the best of "
@@ -19,111 +11,82 @@ _ERRORS = (
     "(sd)."
 )
 _STRAYS = "lines of runs that are no longer part of the experiment."
-_QUOTED = (
-    f"As the paper quotes other methods:\n\n{tables.markdown(*printed.QUOTED)}"
-)
 _SHORTENED = "\\* A **shortened schedule**"
 
 
-def write(names, directory):
-    """Makes NAME.png and NAME.md from each NAME.jsonl, then comparison.md.
+def write(directory, name=None):
+    """Makes NAME.png and NAME.md from each NAME.jsonl, and comparison.md.
 
-    Each is written whole or not at all.
-
-    Args:
-        names: Names of `paper.EXPERIMENTS`.
-        directory: The path of the directory they are in.
+    Of all experiments in the directory that have lines, or of one by its name.
     """
-    if not names:
+    recorded = {
+        each: records.read(directory / f"{each}.jsonl")
+        for each in paper.EXPERIMENTS
+    }
+    names = [name] if name else paper.EXPERIMENTS
+    pages = {}
+    for each in names:
+        if recorded[each]:
+            pages[f"{each}.png"] = figures.picture(each, recorded[each])
+            pages[f"{each}.md"] = text(each, recorded[each]).encode("utf-8")
+    if not pages:
         raise FileNotFoundError(f"There is nothing to draw in {directory}")
-    for name in names:
-        path = directory / f"{name}.jsonl"
-        lines = records.read(path)
-        if not lines:
-            raise FileNotFoundError(
-                f"There is nothing to draw: no lines in {path}"
-            )
-        _replace(path.with_suffix(".png"), figures.picture(name, lines))
-        _replace(path.with_suffix(".md"), text(name, lines).encode("utf-8"))
-    path = directory / "comparison.md"
-    _replace(path, comparison(directory).encode("utf-8"))
-
-
-def _replace(path, content):
-    # Whole or not at all: two experiments may end at the same time.
-    with _atomic.replaced(path) as new:
-        new.write_bytes(content)
-    print(f"Wrote {path}")
-
-
-def recorded(directory):
-    """Returns the names of the experiments that have lines in a directory."""
-    return [
-        name
-        for name in paper.EXPERIMENTS
-        if records.read(directory / f"{name}.jsonl")
-    ]
+    pages["comparison.md"] = comparison(recorded).encode("utf-8")
+    for file, content in pages.items():
+        # Two experiments may end at the same time.
+        with _atomic.replaced(directory / file) as new:
+            new.write_bytes(content)
+        print(f"Wrote {directory / file}")
 
 
 def text(name, lines):
-    """Returns the page of an experiment.
-
-    Args:
-        name: A name of `paper.EXPERIMENTS`.
-        lines: What `records.read` returned.
-    """
+    """Returns the page of an experiment from its lines."""
     experiment = paper.EXPERIMENTS[name]
-    groups = grouping.groups(name, lines)
-    failed = "; ".join(_failures(name, lines))
+    groups = records.groups(name, lines)
+    failed = "; ".join(
+        f"{run.name} ({run.schedule}): {line['error']}"
+        for run, line in records.by_run(name, lines).items()
+        if "error" in line
+    )
     strays = sum(records.run_of(name, line) is None for line in lines)
+    command = f"`python scripts/reproduce.py --experiment={name}`"
+    if any(g.run != rows.Run(g.run.row, g.run.row.settings) for g in groups):
+        flags = "`--steps`, `--dataset` or `--backend`"
+        command += f", with the {flags} that the rows say"
+    quoted = f"As the paper quotes other methods:\n\n{paper.QUOTED}"
     parts = [
         f"# {experiment.title}",
         f"{experiment.source}. {experiment.note}",
         f"![{experiment.title}]({name}.png)",
         "" if experiment.rows[0].sparsities else _ERRORS,
-        _markdown(tables.of_experiment(name, groups)),
+        tables.markdown(tables.of_experiment(name, groups)),
         _schedules(groups),
-        _QUOTED if name == "table_1" else "",
+        quoted if name == "table_1" else "",
         f"Failed: {failed}." if failed else "",
         f"Left out: {strays} {_STRAYS}" if strays else "",
-        _surroundings(groups),
-        f"`python scripts/reproduce.py --experiment={name}`",
+        _surroundings([line for group in groups for line in group.lines]),
+        command,
     ]
-    if any(
-        group.run.settings != group.run.row.at() or group.run.departures
-        for group in groups
-    ):
-        flags = "`--steps`, `--dataset` or `--backend`"
-        parts[-1] += f", with the {flags} that the rows say"
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def comparison(directory):
-    """Returns the page of every error that the paper prints, beside ours.
-
-    Args:
-        directory: The path of the directory of the lines.
-    """
+def comparison(recorded):
+    """Returns the page of every printed error beside ours, of all lines."""
     groups = {
-        name: grouping.groups(name, records.read(directory / f"{name}.jsonl"))
-        for name in paper.EXPERIMENTS
+        name: records.groups(name, lines) for name, lines in recorded.items()
     }
-    parts = [
-        "# The paper's errors, those of its authors' code, and ours",
-        f"{_ERRORS} {printed.AUTHORS}",
-        _markdown(tables.comparison(groups)),
-        f"{_SHORTENED}.",
-    ]
-    return "\n\n".join(parts) + "\n"
+    return (
+        "# The paper's errors, those of its authors' code, and ours\n\n"
+        f"{_ERRORS} {paper.AUTHORS}\n\n"
+        f"{tables.markdown(tables.comparison(groups))}\n\n"
+        f"{_SHORTENED}.\n"
+    )
 
 
 def _schedules(groups):
     """Returns what is to be said of shortened schedules, if there are any."""
-    settings = [
-        group.run.settings
-        for group in groups
-        if grouping.was_run(group) and group.run.is_shortened
-    ]
+    runs = [g.run for g in groups if g.was_run and g.run.is_shortened]
+    settings = [run.settings for run in runs]
     said = []
     for dataset, steps, drops in sorted(
         {(s.dataset, s.recipe.steps, s.recipe.drops) for s in settings}
@@ -137,31 +100,13 @@ def _schedules(groups):
     return f"{_SHORTENED}: {'; '.join(said)}." if said else ""
 
 
-def _markdown(table):
-    return tables.markdown(table[0], (row.values() for row in table))
-
-
-def _failures(name, lines):
-    """Returns what failed, on what, and why."""
-    return [
-        f"{run.name} ({', '.join([run.schedule, *run.departures])}): "
-        f"{line['error']}"
-        for run, line in records.by_run(name, lines).items()
-        if "error" in line
-    ]
-
-
-def _surroundings(groups):
-    """Returns how long the runs took, and on what."""
-    lines = [line for group in groups for line in group.lines]
+def _surroundings(lines):
+    """Returns how long finished runs took, and on what."""
     if not lines:
         return "No run is finished."
 
     def seen(values):
         return ", ".join(sorted({str(value) for value in values}))
-
-    def seen_of(name):
-        return seen(line[name] for line in lines)
 
     taken = [line["taken_from"] for line in lines if "taken_from" in line]
     taken = f", {len(taken)} of them taken from {seen(taken)}," if taken else ""
@@ -173,8 +118,11 @@ def _surroundings(groups):
         f"{name} {seen(line['versions'].get(name, '-') for line in lines)}"
         for name in packages
     )
+    commit, processor, cores = (
+        seen(line[name] for line in lines)
+        for name in ("commit", "processor", "cores")
+    )
     return (
         f"{len(lines)} runs{taken} of {estimates.clock(seconds)} in all, at "
-        f"commit {seen_of('commit')} on {seen_of('processor')}, cores a run: "
-        f"{seen_of('cores')}; {versions}."
+        f"commit {commit} on {processor}, cores a run: {cores}; {versions}."
     )

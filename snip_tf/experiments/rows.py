@@ -13,67 +13,44 @@ _PERIOD = 1_000
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One row of a table, or one point, curve or column of a figure.
+    """One row of a table, or one point, curve or column of a figure."""
 
-    Attributes:
-        name: Its name, unique within the experiment.
-        settings: How it is run, with seed 0.
-        paper: The test error in percent as the paper prints it, "1.6" or with
-            its standard deviation "1.90 ± 0.09"; "" where it prints none.
-        authors: The test error of the authors' released code, in percent.
-        parameters: The number of weights as Table 2 prints it.
-        sparsities: If given, nothing is trained: the weights are scored once
-            and the first layer's masks at these sparsities are recorded.
-        pictures: Whether the first layer's mask and the mean of the images
-            scored on are recorded.
-    """
-
-    name: str
-    settings: runs.Settings
-    paper: str = ""
-    authors: float | None = None
-    parameters: str = ""
+    name: str  # unique within the experiment
+    settings: runs.Settings  # with seed 0
+    paper: str = ""  # the printed error in percent, "1.6" or "1.90 ± 0.09"
+    authors: float | None = None  # the error of the authors' released code
+    parameters: str = ""  # the number of weights as Table 2 prints it
+    # If given, nothing is trained: the weights are scored once and the first
+    # layer's masks at these sparsities are recorded.
     sparsities: tuple[float, ...] = ()
+    # Whether the first layer's mask and the mean of the images are recorded.
     pictures: bool = False
 
     @property
     def paper_error(self):
         """The error that the paper prints, as a number or None."""
-        return _number(self.paper.partition("±")[0])
-
-    @property
-    def paper_std(self):
-        """The standard deviation that the paper prints, or None."""
-        return _number(self.paper.partition("±")[2])
+        return float(self.paper.partition("±")[0]) if self.paper else None
 
     def at(self, *, seed=0, steps=None, dataset=None):
         """Returns the settings with another seed, schedule or data set."""
-        recipe, period = self.settings.recipe, self.settings.validate_every
-        if steps is not None and steps != recipe.steps:
-            recipe = recipe.scaled_to(steps)
-            period = _period(steps, period)
+        own = self.settings
+        steps = steps or own.recipe.steps
         return dataclasses.replace(
-            self.settings,
+            own,
             seed=seed,
-            recipe=recipe,
-            validate_every=period,
-            dataset=dataset or self.settings.dataset,
+            recipe=own.recipe.scaled_to(steps),
+            validate_every=math.gcd(steps, own.validate_every),
+            dataset=dataset or own.dataset,
         )
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One training, or one scoring where the row says so.
-
-    Attributes:
-        row: The `Row` it belongs to.
-        settings: Its `runs.Settings`; its `data_dir` is None.
-        backend: The Keras backend it is trained on.
-    """
+    """One training, or one scoring where the row says so."""
 
     row: Row
     settings: runs.Settings
-    backend: str = "tensorflow"
+    backend: str = "tensorflow"  # the Keras backend it is trained on
 
     @property
     def name(self):
@@ -88,9 +65,8 @@ class Run:
     @property
     def departures(self):
         """The data set and the backend, where they are not its row's."""
-        backends = [] if self.backend == "tensorflow" else [self.backend]
         datasets = [] if self.is_on_own_data else [self.settings.dataset]
-        return datasets + backends
+        return datasets + ["jax"] * (self.backend == "jax")
 
     @property
     def is_shortened(self):
@@ -100,33 +76,25 @@ class Run:
 
     @property
     def schedule(self):
-        """How long it trains, in words; what is shortened says so."""
-        steps = f"{self.settings.recipe.steps:,}"
+        """How it trains, in words; what is shortened says so."""
+        words = f"{self.settings.recipe.steps:,} steps"
+        if self.is_shortened:
+            full = training.RECIPES[self.settings.dataset].steps
+            words = f"shortened: {words.replace(' ', f' of {full:,} ')}"
         if self.row.sparsities:
-            return "no steps"
-        if not self.is_shortened:
-            return f"{steps} steps"
-        full = training.RECIPES[self.settings.dataset].steps
-        return f"shortened: {steps} of {full:,} steps"
+            words = "no steps"
+        return ", ".join([words, *self.departures])
 
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """A figure or table of the paper.
-
-    Attributes:
-        title: What it shows.
-        source: Where it stands in the paper.
-        seeds: How many seeds are run by default; the paper mostly runs 20.
-        rows: The `Row`s.
-        note: What the reader must know of our version.
-    """
+    """A figure or table of the paper."""
 
     title: str
     source: str
-    seeds: int
+    seeds: int  # by default; the paper mostly runs 20
     rows: tuple[Row, ...]
-    note: str = ""
+    note: str  # what the reader must know of our version
 
     def runs(
         self,
@@ -139,15 +107,12 @@ class Experiment:
     ):
         """Returns its `Run`s, all of a seed together.
 
-        Args:
-            seeds: The number of seeds; by default the experiment's.
-            steps: The iterations of each run; by default those of its row.
-            dataset: What takes the place of MNIST.
-            backend: The Keras backend to train on.
-            only: A regular expression that must be found in a run's name.
+        By default they have its own number of seeds and the steps of its rows;
+        `dataset` takes the place of MNIST, `only` is searched in their names.
 
         Raises:
-            ValueError: If that leaves no run.
+            ValueError: If that leaves no run, or if validating would take
+                longer than training.
         """
         planned = []
         for seed in range(seeds or self.seeds):
@@ -157,57 +122,38 @@ class Experiment:
                 planned.append(Run(row, settings, backend))
         try:
             chosen = [run for run in planned if re.search(only, run.name)]
-        except re.error as error:
-            raise ValueError(
-                "--only must be a regular expression. "
-                f"Received: {only} ({error})"
-            ) from error
+        except re.error:
+            chosen = []
         if not chosen:
             raise ValueError(
-                "--only must be found in the name of a run, such as "
-                f"{planned[0].name}. Received: {only}"
+                "--only must be a regular expression that is found in the name "
+                f"of a run, such as {planned[0].name}. Received: {only}"
+            )
+        least = min(steps or _PERIOD, _PERIOD) // 10
+        if min(run.settings.validate_every for run in chosen) < least:
+            raise ValueError(
+                f"`steps` must share a divisor of at least {least} with "
+                f"{_PERIOD}, the spacing of validations. Received: {steps}"
             )
         return chosen
 
 
-def run_settings(
-    model, sparsity=0.0, *, dataset="mnist", recipe=None, period=_PERIOD, **more
+def row_of(
+    model,
+    sparsity=0.0,
+    paper="",
+    authors=None,
+    *,
+    name=None,
+    dataset="mnist",
+    recipe=None,
+    settings=(),
+    **more,
 ):
-    """Returns settings whose batches and validations fit their recipe."""
+    """Returns a `Row`, by default named by its network and sparsity."""
     recipe = recipe or training.RECIPES[dataset]
-    return runs.Settings(
-        model=model,
-        dataset=dataset,
-        recipe=recipe,
-        sparsity=sparsity,
-        validate_every=_period(recipe.steps, period),
-        **{"score_batch_size": recipe.batch_size, **more},
-    )
-
-
-def named_row(model, sparsity, paper="", authors=None, *, suffix="", **options):
-    """Returns a `Row` that is named by its network, sparsity and suffix."""
-    settings = run_settings(model, sparsity, **options)
-    name = f"{model}-{sparsity:g}{suffix}"
-    return Row(name, settings, paper=paper, authors=authors)
-
-
-def _period(steps, longest):
-    """Returns the spacing of validations, a divisor of the steps.
-
-    Raises:
-        ValueError: If it is so short that validating would take longer than
-            training.
-    """
-    period = math.gcd(steps, longest)
-    least = min(steps, longest) // 10
-    if period < least:
-        raise ValueError(
-            f"The number of steps must share a divisor of at least {least} "
-            f"with {longest}, the spacing of validations. Received: {steps}"
-        )
-    return period
-
-
-def _number(text):
-    return float(text) if text else None
+    given = {"score_batch_size": recipe.batch_size, "validate_every": _PERIOD}
+    given |= dict(settings)
+    settings = runs.Settings(model, dataset, recipe, sparsity, **given)
+    name = name or f"{model}-{sparsity:g}"
+    return Row(name, settings, paper, authors, **more)

@@ -1,64 +1,113 @@
 """The tables of the experiments: what stands in them, cell by cell.
 
-No cell is filled that was not run.
+No cell is filled that was not run. A table is a list of a dict for each row,
+column to cell.
 """
 
+import dataclasses
 import statistics
 
-import pandas
-
-from snip_tf.experiments.grouping import (
-    FAILED,
-    NOT_RUN,
-    label,
-    nothing_of,
-    was_run,
+_RUN = ("run", "weights kept", "iterations", "seeds")
+_ERRORS = (*_RUN, "test error", "at best validation")
+_FITS = (
+    *_RUN,
+    "training cross-entropy, last period",
+    "training error, last period",
+    "test error",
 )
-
-_NO_NUMBER = "–"
+_COMPARISON = ("run", "paper", "authors' code", "ours", "iterations", "seeds")
+_COMPARISON += ("to the paper", "to the authors' code")
 
 
 def of_experiment(name, groups):
-    """Returns the table of an experiment, a list of dicts: column to cell.
-
-    Args:
-        name: A name of `paper.EXPERIMENTS`.
-        groups: What `grouping.groups` returned.
-    """
-    if name in _TABLES:
-        return _TABLES[name](groups)
+    """Returns the table of an experiment from its `records.groups`."""
+    if name == "table_2":
+        return _pairs(groups)
+    if name == "figure_2":
+        return _kept_by_data(groups)
     columns = _FITS if name == "figure_4" else _ERRORS
     if any(group.run.row.paper for group in groups):
-        columns = columns | _PRINTED
-    return _filled(columns, groups)
+        columns += ("paper", "difference")
+    return _table(columns, groups)
 
 
 def comparison(groups):
     """Returns the table of all that the paper prints.
 
     Args:
-        groups: What `grouping.groups` returned, by the name of the
-            experiment.
+        groups: The `records.groups` of each experiment, by its name.
     """
     return [
         {"experiment": name, **row}
         for name, own in groups.items()
-        for row in _filled(_COMPARISON, [g for g in own if g.run.row.paper])
+        for row in _table(_COMPARISON, [g for g in own if g.run.row.paper])
     ]
 
 
-def markdown(header, rows):
-    """Returns a table in Markdown, from rows of strings."""
-    lines = [header, ["---"] * len(header), *rows]
+def markdown(table):
+    """Returns a table in Markdown."""
+    lines = [table[0], ["---"] * len(table[0])]
+    lines += [row.values() for row in table]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _filled(columns, groups):
-    """Returns a row a group, each cell of which is a function of the group."""
+def _table(columns, groups):
     return [
-        {name: cell(group) for name, cell in columns.items()}
-        for group in groups
+        {column: cells[column] for column in columns}
+        for cells in map(_cells, groups)
     ]
+
+
+def _cells(group):
+    """Returns all that can stand in the row of a group, column to cell."""
+    run, row, lines = group.run, group.run.row, group.lines
+    star = "\\*" if run.is_shortened else ""
+    steps = f"{run.settings.recipe.steps:,}{star}"
+    of = f" of {len(lines) + group.failed}" if group.failed else ""
+    losses = [line["train_cross_entropies"][-1] for line in lines]
+    cells = {
+        "run": row.name,
+        "weights kept": _counts(line["kept"] for line in lines),
+        "iterations": group.was_run and ", ".join([steps, *run.departures]),
+        "seeds": group.was_run and f"{len(lines)}{of}",
+        "test error": _error(group, "test_error"),
+        "at best validation": _error(group, "test_error_at_best_validation"),
+        "training error, last period": _error(group, "train_error"),
+        "training cross-entropy, last period": (
+            losses and f"{statistics.fmean(losses):.4f}"
+        ),
+        "paper": row.paper or "not printed",
+        "difference": _difference(group, row.paper_error),
+        "authors' code": f"{row.authors:.2f}" if row.authors else "–",
+        "to the authors' code": _difference(group, row.authors),
+    }
+    cells |= {"ours": cells["test error"], "to the paper": cells["difference"]}
+    return {column: cell or group.nothing for column, cell in cells.items()}
+
+
+def _counts(counts):
+    return ", ".join(f"{count:,}" for count in sorted(set(counts)))
+
+
+def _error(group, name):
+    if not group.lines:
+        return ""
+    spread = f" ± {group.std(name):.2f}" if len(group.lines) > 1 else ""
+    return f"{group.mean(name):.2f}{spread}"
+
+
+def _difference(group, other):
+    """Returns ours less another error, and that in our standard deviations."""
+    if not group.lines:
+        return ""
+    if other is None or not group.run.is_on_own_data:
+        return "–"
+    difference, std = group.mean() - other, group.std()
+    # Plus 0: what rounds to zero is not negative.
+    text = f"{round(difference, 2) + 0.0:+.2f}"
+    if not std > 0:
+        return text
+    return f"{text} ({round(difference / std, 1) + 0.0:+.1f} sd)"
 
 
 def _pairs(groups):
@@ -66,66 +115,57 @@ def _pairs(groups):
     table = []
     for model in dict.fromkeys(g.run.settings.model for g in groups):
         own = [g for g in groups if g.run.settings.model == model]
-        ran = list(filter(was_run, own)) or own[:1]
-        for schedule in dict.fromkeys(map(_schedule, ran)):
-            dense = [g for g in own if not g.run.settings.sparsity]
-            sparse = [g for g in own if g.run.settings.sparsity]
+        dense = [g for g in own if not g.run.settings.sparsity]
+        sparse = [g for g in own if g.run.settings.sparsity]
+        ran = [g for g in own if g.was_run] or own[:1]
+        for schedule in dict.fromkeys(g.run.schedule for g in ran):
             table.append(_pair(_at(schedule, dense), _at(schedule, sparse)))
     return table
 
 
-def _schedule(group):
-    settings = group.run.settings
-    return settings.recipe, settings.dataset, group.run.backend
-
-
 def _at(schedule, groups):
     """Returns the group of a schedule; one that was not run is empty."""
-    empty = groups[0]._replace(lines=[], failed=0)
-    return next((g for g in groups if _schedule(g) == schedule), empty)
+    empty = dataclasses.replace(groups[0], lines=[], failed=0)
+    return next((g for g in groups if g.run.schedule == schedule), empty)
 
 
-def _pair(*both):
-    """Returns the row of a network: dense, and pruned."""
-    dense, sparse = both
-    ran = dense if was_run(dense) or not was_run(sparse) else sparse
-    change = nothing_of(*both)
+def _pair(dense, sparse):
+    """Returns the cells of a network, dense and pruned."""
+    before, after = _cells(dense), _cells(sparse)
+    change = (dense if dense.failed else sparse).nothing
     if dense.lines and sparse.lines:
-        change = f"{sparse.test_error - dense.test_error:+.2f}"
-    rows = [group.run.row for group in both]
-    paper_change = rows[1].paper_error - rows[0].paper_error
+        change = f"{sparse.mean() - dense.mean():+.2f}"
+    rows = dense.run.row, sparse.run.row
+
+    def arrow(column):
+        both = before[column], after[column]
+        if both[0] == both[1] in ("not run", "failed", "–"):
+            return both[0]
+        return " → ".join(both)
+
     return {
-        "network": label(ran, ran.run.settings.model),
+        "network": sparse.run.settings.model,
         "sparsity": f"{sparse.run.settings.sparsity:g}",
-        "weights": _arrow(map(_kept, both)),
-        "printed": _arrow(row.parameters for row in rows),
-        "iterations": _iterations(ran),
-        "seeds": _arrow(map(_seeds, both)),
-        "test error": _arrow(map(_error, both)),
+        "weights": arrow("weights kept"),
+        "printed": f"{rows[0].parameters} → {rows[1].parameters}",
+        "iterations": (before if dense.was_run else after)["iterations"],
+        "seeds": arrow("seeds"),
+        "test error": arrow("test error"),
         "Δ": change,
-        "paper": _arrow(row.paper for row in rows),
-        "paper's Δ": f"{paper_change:+.2f}",
-        "difference": _arrow(map(_to_paper, both)),
+        "paper": arrow("paper"),
+        "paper's Δ": f"{rows[1].paper_error - rows[0].paper_error:+.2f}",
+        "difference": arrow("difference"),
     }
-
-
-def _arrow(cells):
-    before, after = cells
-    if before == after and before in (NOT_RUN, FAILED, _NO_NUMBER):
-        return before
-    return f"{before} → {after}"
 
 
 def _kept_by_data(groups):
     """Returns what is kept at each sparsity of a data set (Figure 2)."""
-    table, by_data = [], {}
-    for group in groups:
-        data = label(group, group.run.row.settings.dataset)
-        by_data.setdefault(data, []).append(group)
-    for data, own in by_data.items():
+    table = []
+    for data in dict.fromkeys(g.run.row.settings.dataset for g in groups):
+        own = [g for g in groups if g.run.row.settings.dataset == data]
         lines = [line for group in own for line in group.lines]
         for sparsity in own[0].run.row.sparsities:
-            key, nothing = f"{sparsity:g}", nothing_of(*own)
+            key = f"{sparsity:g}"
             first = [sum(line["kept_per_pixel"][key]) for line in lines]
             row = {
                 "data": data,
@@ -137,95 +177,6 @@ def _kept_by_data(groups):
                     first and f"{statistics.fmean(first):,.0f}"
                 ),
             }
+            nothing = next((g for g in own if g.failed), own[0]).nothing
             table.append({name: cell or nothing for name, cell in row.items()})
     return table
-
-
-def _counts(counts):
-    return ", ".join(f"{count:,}" for count in sorted(set(counts)))
-
-
-def _kept(group):
-    return _counts(line["kept"] for line in group.lines) or nothing_of(group)
-
-
-def _iterations(group):
-    """Returns the number of iterations, with a star if it is shortened."""
-    if not was_run(group):
-        return NOT_RUN
-    star = "\\*" if group.run.is_shortened else ""
-    return f"{group.run.settings.recipe.steps:,}{star}"
-
-
-def _seeds(group):
-    if not was_run(group):
-        return NOT_RUN
-    done = len(group.lines)
-    return f"{done} of {done + group.failed}" if group.failed else f"{done}"
-
-
-def _error(group, name="test_error"):
-    if not group.lines:
-        return nothing_of(group)
-    std = getattr(group, f"{name}_std")
-    spread = "" if pandas.isna(std) else f" ± {std:.2f}"
-    return f"{getattr(group, name):.2f}{spread}"
-
-
-def _last_loss(group):
-    losses = [line["train_cross_entropies"][-1] for line in group.lines]
-    return f"{statistics.fmean(losses):.4f}" if losses else nothing_of(group)
-
-
-def _authors(group):
-    error = group.run.row.authors
-    return _NO_NUMBER if error is None else f"{error:.2f}"
-
-
-def _to_paper(group):
-    return _difference(group, group.run.row.paper_error)
-
-
-def _difference(group, other):
-    """Returns ours less another error, and that in our standard deviations."""
-    if not group.lines:
-        return nothing_of(group)
-    if other is None or not group.run.is_on_own_data:
-        return _NO_NUMBER
-    difference, std = group.test_error - other, group.test_error_std
-    if not std > 0:  # a single seed has none
-        return _signed(difference, 2)
-    return f"{_signed(difference, 2)} ({_signed(difference / std, 1)} sd)"
-
-
-def _signed(number, digits):
-    """Returns a number with its sign; what rounds to zero is not negative."""
-    return f"{round(number, digits) + 0.0:+.{digits}f}"
-
-
-# Each column of a table, and what stands in it of a group.
-_HOW = {"iterations": _iterations, "seeds": _seeds}
-_RUN = {"run": label, "weights kept": _kept, **_HOW}
-_ERRORS = _RUN | {
-    "test error": _error,
-    "at best validation": lambda g: _error(g, "test_error_at_best_validation"),
-}
-_PRINTED = {
-    "paper": lambda g: g.run.row.paper or "not printed",
-    "difference": _to_paper,
-}
-_FITS = _RUN | {
-    "training cross-entropy, last period": _last_loss,
-    "training error, last period": lambda g: _error(g, "train_error"),
-    "test error": _error,
-}
-_COMPARISON = {
-    "run": label,
-    "paper": lambda g: g.run.row.paper,
-    "authors' code": _authors,
-    "ours": _error,
-    **_HOW,
-    "to the paper": _to_paper,
-    "to the authors' code": lambda g: _difference(g, g.run.row.authors),
-}
-_TABLES = {"table_2": _pairs, "figure_2": _kept_by_data}

@@ -163,6 +163,5 @@ def test_another_schedule_keeps_its_proportions():
 
 
 def test_steps_that_leave_no_room_between_validations_are_refused():
-    row = _ALL["figure_1"].rows[0]
     with pytest.raises(ValueError, match="at least 100 with 1000.*: 9999"):
-        row.at(steps=9_999)
+        _ALL["figure_1"].runs(steps=9_999)

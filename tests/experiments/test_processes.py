@@ -23,12 +23,10 @@ if "die" in job:
 time.sleep(job.get("sleep", 0))
 cores = getattr(os, "sched_getaffinity", lambda pid: [0])(0)
 reply = {
-    "result": {
-        "job": job,
-        "cores": sorted(cores),
-        "backend": os.environ["KERAS_BACKEND"],
-        "threads": os.environ["TF_NUM_INTRAOP_THREADS"],
-    }
+    "job": job,
+    "cores": sorted(cores),
+    "backend": os.environ["KERAS_BACKEND"],
+    "threads": os.environ["TF_NUM_INTRAOP_THREADS"],
 }
 if "error" in job:
     reply = {"error": job["error"]}
@@ -50,7 +48,6 @@ def replies_to(jobs, tmp_path, *, workers=1):
     found = {}
     for index, reply in processes.replies(placed, workers=workers):
         assert index not in found
-        assert reply["seconds"] > 0
         found[index] = reply
     return [found[index] for index in range(len(jobs))]
 
@@ -62,7 +59,7 @@ def test_no_jobs_need_no_process(tmp_path):
 def test_jobs_and_replies_are_json(tmp_path):
     job = {"text": "two\nlines", "number": 0.1, "ä": None}
     (reply,) = replies_to([job], tmp_path)
-    assert reply["result"]["job"] == {"backend": "tensorflow", **job}
+    assert reply["job"] == {"backend": "tensorflow", **job}
 
 
 def test_workers_share_the_cores(tmp_path):
@@ -70,7 +67,7 @@ def test_workers_share_the_cores(tmp_path):
     if len(cores) < 2 or not hasattr(os, "sched_setaffinity"):
         pytest.skip("one core, or processes cannot be pinned")
     jobs = [{"sleep": 0.5}] * 2
-    results = [r["result"] for r in replies_to(jobs, tmp_path, workers=2)]
+    results = replies_to(jobs, tmp_path, workers=2)
     first, second = (result["cores"] for result in results)
     assert not set(first) & set(second)
     assert sorted(first + second) == cores
@@ -81,14 +78,15 @@ def test_threads_are_bounded_where_nothing_can_be_pinned(tmp_path, monkeypatch):
     monkeypatch.setattr(processes, "usable_cores", lambda: list(range(6)))
     monkeypatch.delattr(os, "sched_setaffinity", raising=False)
     for reply in replies_to([{}, {}], tmp_path, workers=2):
-        assert reply["result"]["threads"] == "3"
+        assert reply["threads"] == "3"
 
 
 def test_a_process_that_dies_takes_one_job_with_it(tmp_path):
     before, lost, after = replies_to([{}, {"die": 9}, {}], tmp_path)
-    assert lost["lost"] == "its process ended with status -9"
-    assert lost["log"].endswith("the last words\n")
-    assert before["result"]["job"] == after["result"]["job"]
+    assert lost["lost"].startswith("its process ended with status -9, see")
+    log = (tmp_path / "job1" / "log.txt").read_text()
+    assert log.endswith("the last words\n")
+    assert before["job"] == after["job"]
 
 
 def test_an_earlier_reply_is_not_taken_for_that_of_one_who_died(tmp_path):
@@ -98,8 +96,7 @@ def test_an_earlier_reply_is_not_taken_for_that_of_one_who_died(tmp_path):
 
 
 def test_other_backends_train_what_was_pruned_under_tensorflow(tmp_path):
-    (reply,) = replies_to([{"backend": "jax"}], tmp_path)
-    result = reply["result"]
+    (result,) = replies_to([{"backend": "jax"}], tmp_path)
     assert result["backend"] == "jax"
     assert result["job"]["pruned"]["backend"] == "tensorflow"
     assert "pruned" not in result["job"]["pruned"]["job"]
@@ -127,12 +124,6 @@ def test_who_stops_listening_ends_the_processes(tmp_path):
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid.read_text()), 0)
     assert not (tmp_path / "job2").exists()
-
-
-def test_processes_that_cannot_start_lose_every_job(tmp_path, monkeypatch):
-    monkeypatch.setattr(processes, "_COMMAND", [tmp_path / "not there"])
-    for reply in replies_to([{}, {}, {}], tmp_path):
-        assert "did not start: [Errno 2] No such file" in reply["lost"]
 
 
 def test_the_job_is_what_the_directory_holds(tmp_path):

@@ -1,6 +1,9 @@
 import dataclasses
 import json
 
+import numpy as np
+import pytest
+
 from snip_tf.experiments import paper, records
 
 
@@ -14,7 +17,7 @@ def line(name, run, **result):
     return records.line_of(name, run, result)
 
 
-def test_a_line_has_all_settings_and_no_path():
+def test_a_line_has_all_settings():
     run = run_of("table_1", "^lenet_300_100-0.95-seed1")
     written = line("table_1", run, test_error=1.5)
     assert json.loads(json.dumps(written)) == {
@@ -43,6 +46,8 @@ def test_a_line_has_all_settings_and_no_path():
         "train_initializer": None,
         "bias_initializer": "zeros",
         "validate_every": 1_000,
+        "data_dir": None,
+        "pruned_model": None,
         "random_labels": False,
         "score_label": None,
         "test_error": 1.5,
@@ -64,16 +69,6 @@ def test_lines_are_appended(tmp_path):
     records.append(path, {"b": "ä\n"})
     assert records.read(path) == [{"a": 1}, {"b": "ä\n"}]
     assert path.read_bytes().count(b"\n") == 2
-
-
-def test_a_line_cut_short_is_passed_over_and_closed(tmp_path, caplog):
-    path = tmp_path / "lines.jsonl"
-    records.append(path, {"a": 1})
-    with open(path, "ab") as file:
-        file.write(b'{"b": [1, 2')  # its writer was killed
-    assert records.read(path) == [{"a": 1}]
-    records.append(path, {"c": 3})
-    assert records.read(path) == [{"a": 1}, {"c": 3}]
 
 
 def test_a_run_is_known_by_its_settings_not_its_place():
@@ -110,3 +105,41 @@ def test_a_line_that_no_row_makes_is_a_stray():
     strays = [stray, gone, odd]
     assert [records.run_of("table_1", line) for line in strays] == 3 * [None]
     assert records.by_run("table_1", [stray, gone]) == {}
+
+
+def test_seeds_are_one_group_and_schedules_never():
+    lines = [
+        line("table_1", run, test_error=error)
+        for steps, errors in ((None, (1.0, 2.0, 4.5)), (1_000, (9.0,)))
+        for run, error in zip(
+            paper.EXPERIMENTS["table_1"].runs(
+                only="lenet_5_caffe-0-seed",
+                seeds=len(errors),
+                steps=steps,
+            ),
+            errors,
+            strict=True,
+        )
+    ]
+    groups = records.groups("table_1", lines[::-1])
+    assert len(groups) == len(paper.EXPERIMENTS["table_1"].rows) + 1
+    full, short = (g for g in groups if g.lines)
+    assert [line["test_error"] for line in full.lines] == [1.0, 2.0, 4.5]
+    # (1 + 2 + 4.5) / 3 and sqrt((1.5² + 0.5² + 2²) / 2), by hand
+    assert full.mean() == pytest.approx(2.5)
+    assert full.std() == pytest.approx(3.25**0.5)
+    assert short.run.settings.recipe.steps == 1_000
+    assert np.isnan(short.std())
+
+
+def test_data_and_backends_are_not_mixed_either():
+    only = "lstm_s-0-seed0"
+    runs = [
+        run_of("table_2", only, dataset="mnist_5k"),
+        run_of("table_2", only, backend="jax"),
+        run_of("table_2", only),
+    ]
+    lines = [line("table_2", run, test_error=1.0) for run in runs]
+    groups = [g for g in records.groups("table_2", lines) if g.lines]
+    assert [len(group.lines) for group in groups] == [1, 1, 1]
+    assert groups[-1].run.settings.dataset == "mnist_5k"  # the row's own first

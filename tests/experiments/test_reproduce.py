@@ -1,6 +1,5 @@
 """The experiments end to end, on little data for few steps."""
 
-import dataclasses
 import json
 import os
 import pathlib
@@ -16,7 +15,6 @@ from conftest import run_forked, run_script
 from snip_tf.experiments import (
     campaign,
     estimates,
-    grouping,
     job,
     paper,
     processes,
@@ -35,7 +33,7 @@ def campaign_of(name, path, planned, **options):
     return campaign.Campaign(
         name,
         planned,
-        path=path / f"{name}.jsonl",
+        results=path,
         runs_dir=path / "runs",
         **options,
     )
@@ -65,10 +63,10 @@ def test_each_experiment_runs_and_is_drawn(name, only, tmp_path):
     done = json.loads(json.dumps(done))
     path = tmp_path / f"{name}.jsonl"
     records.append(path, records.line_of(name, run, done))
-    (group,) = (g for g in grouping.groups(name, records.read(path)) if g.lines)
+    (group,) = (g for g in records.groups(name, records.read(path)) if g.lines)
     assert group.run == run
     assert str(tmp_path) not in path.read_text()
-    report.write([name], tmp_path)
+    report.write(tmp_path, name)
     assert (tmp_path / f"{name}.png").stat().st_size > 10_000
     if not run.row.sparsities:
         sparsity = run.settings.sparsity
@@ -118,7 +116,7 @@ def die_in(this, directory, monkeypatch):
         command = [sys.executable, "-c", _DYING]
         patched.setattr(processes, "_COMMAND", command)
         ((_, reply),) = processes.replies([(this, directory)], workers=1)
-    assert reply["lost"] == "its process ended with status 9", reply
+    assert "its process ended with status 9" in reply["lost"], reply
     assert runs.steps_done(directory / "run") == 10
 
 
@@ -140,7 +138,7 @@ def test_runs_are_exact_wherever_they_died(tmp_path, monkeypatch):
         assert "missing" in these.listing()
     jobs = [(this, place), (this, tmp_path / "whole")]
     replies = dict(processes.replies(jobs, workers=1))
-    cut, whole = replies[0]["result"], replies[1]["result"]
+    cut, whole = replies[0], replies[1]
     assert "Going on after 10 steps" in (place / "log.txt").read_text()
     for name in (*_MEASURED, "test_error_at_best_validation", "kept"):
         assert cut[name] == whole[name], name
@@ -164,7 +162,7 @@ def test_plan_puts_other_data_in_the_place_of_mnist_only():
     ("only", "message"),
     [
         ("nothing", "such as lenet_300_100-0-seed0. Received: nothing"),
-        ("(", r"must be a regular expression. Received: \("),
+        ("(", "must be a regular expression .* Received: \\("),
     ],
 )
 def test_plan_refuses_what_names_no_run(only, message):
@@ -180,9 +178,6 @@ def test_only_what_is_missing_is_done(tmp_path):
     for line in (done, failed):
         records.append(these.path, line)
     assert these.missing() == planned[2:]
-    assert these.failures() == {planned[1].name: "ValueError: no"}
-    retrying = campaign_of("table_1", tmp_path, planned, retry_failed=True)
-    assert retrying.missing() == planned[1:]
 
 
 def test_what_another_experiment_has_made_is_taken_over(tmp_path):
@@ -190,21 +185,18 @@ def test_what_another_experiment_has_made_is_taken_over(tmp_path):
     (made,) = paper.EXPERIMENTS["figure_1"].runs(only="lenet_5_caffe-0-seed0")
     lines = [
         records.line_of("figure_1", made, {"test_error": 1.0, "kept": 431_080}),
-        {"model": "lenet_5_caffe"},  # of a file that is not of an experiment
     ]
     planned = paper.EXPERIMENTS["table_1"].runs(
         only="lenet_5_caffe-0-seed", seeds=1
     )
-    these = campaign_of("table_1", tmp_path, planned, lines=lines)
+    (line,) = lines
+    records.append(tmp_path / "figure_1.jsonl", line)
+    these = campaign_of("table_1", tmp_path, planned)
     assert these.missing() == []
     assert not these.path.exists()  # to look changes nothing
-    name = "lenet_5_caffe-0-mnist-10000-tensorflow-seed0"
-    left_over = tmp_path / "runs" / "table_1" / name
-    left_over.mkdir(parents=True)  # by one killed after its line was written
     for _ in range(2):
-        assert these.execute() == {}
+        assert these.execute() == 0
         (line,) = records.read(these.path)
-    assert not left_over.exists()
     assert line["taken_from"] == "figure_1"
     assert records.by_run("table_1", [line]) == {planned[0]: line}
 
@@ -214,9 +206,11 @@ def test_what_lacks_its_pictures_is_not_taken_over(tmp_path):
     line = records.line_of("figure_1", made, {"test_error": 1.0})
     (run,) = paper.EXPERIMENTS["figure_3"].runs(only="on-100-", seeds=1)
     assert run.settings == made.settings
-    assert campaign_of("figure_3", tmp_path, [run], lines=[line]).missing()
-    lines = [{**line, "mean_image": []}]
-    assert not campaign_of("figure_3", tmp_path, [run], lines=lines).missing()
+    these = campaign_of("figure_3", tmp_path, [run])
+    records.append(tmp_path / "figure_1.jsonl", line)
+    assert these.missing()
+    records.append(tmp_path / "figure_1.jsonl", {**line, "mean_image": []})
+    assert not these.missing()
 
 
 def test_the_listing_tells_states_schedules_and_time(tmp_path, monkeypatch):
@@ -224,15 +218,14 @@ def test_the_listing_tells_states_schedules_and_time(tmp_path, monkeypatch):
         only="300_100", seeds=1, steps=1_000
     )
     these = campaign_of("table_1", tmp_path, planned, workers=2)
-    line = records.line_of("table_1", planned[0], {"test_error": 1.0})
+    result = {"test_error": 1.0, "train_seconds": 100.0}  # 0.1 a step
+    line = records.line_of("table_1", planned[0], result)
     records.append(these.path, line)
     monkeypatch.setattr(
         campaign.Campaign,
         "_steps_done",
         lambda self, run: 250 if run == planned[1] else 0,
     )
-    measured = {"train_seconds": 100.0, **line}  # 0.1 a step
-    these = dataclasses.replace(these, lines=[measured])
     _, dense, half, new, total = these.listing().splitlines()
     assert "done" in dense
     # 12 fixed seconds and 0.1 for each of the 750 and 1,000 steps left.
@@ -259,20 +252,18 @@ def test_time_is_estimated_from_recorded_runs_first():
     (run,) = paper.EXPERIMENTS["table_1"].runs(only="300_100-0-seed0")
     line = records.line_of("table_1", run, {})
     lines = [{**line, "train_seconds": s} for s in (60, 120, 600, 1)]
-    measured = estimates.step_seconds(lines)
-    assert measured == {("lenet_300_100", "tensorflow"): 0.002}
     fixed = estimates.FIXED_SECONDS
-    assert estimates.run_seconds(run, measured) == fixed + 120
-    assert estimates.run_seconds(run, measured, steps=500) == fixed + 1
+    assert estimates.run_seconds(run, lines) == fixed + 120
+    assert estimates.run_seconds(run, lines, done=59_500) == fixed + 1
     table = estimates.STEP_SECONDS["lenet_300_100"]
-    assert estimates.run_seconds(run, {}) == fixed + 60_000 * table
+    assert estimates.run_seconds(run, []) == fixed + 60_000 * table
 
 
 def test_every_network_has_an_estimate():
     for name in paper.EXPERIMENTS:
         for backend in ("tensorflow", "jax"):
             for run in paper.EXPERIMENTS[name].runs(seeds=1, backend=backend):
-                assert estimates.run_seconds(run, {}) > 0
+                assert estimates.run_seconds(run, []) > 0
 
 
 def test_the_clock():
@@ -346,14 +337,16 @@ def test_a_killed_runner_leaves_whole_lines_and_the_next_one_ends(tmp_path):
         "ValueError: `size` must be at most 3600, the number of training "
         "images. Received: size=10000"
     )
-    assert "1 of 3 runs failed:\n  scored-on-10000-seed0: ValueErr" in output
+    assert "1 of 3 runs failed." in output
+    assert re.search("scored-on-10000-seed0 .*: failed: ValueErr", output)
     assert "shortened: 30 of 3,000 steps" in output
     assert path.with_suffix(".png").exists()
     written = path.with_suffix(".md").read_text()
     schedule = "shortened: 30 of 3,000 steps, mnist_5k"
     assert f"Failed: scored-on-10000-seed0 ({schedule})" in written
     assert {entry.name for entry in tmp_path.iterdir()} == {"results", "runs"}
-    assert not list((tmp_path / "runs" / "figure_3").iterdir())
+    (left,) = (tmp_path / "runs" / "figure_3").iterdir()
+    assert "Traceback" in (left / "log.txt").read_text()
 
 
 @pytest.mark.slow
@@ -372,21 +365,21 @@ def test_a_stopped_runner_stops_its_workers_and_says_how_to_go_on(tmp_path):
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate()
     assert process.returncode == 130
-    assert "The same command goes on with what is missing.\nStopped." in output
+    assert "Stopped." in output
     assert all(is_gone(pid) for pid in workers)
 
 
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ([], "--experiment must be one of figure_1, table_1"),
+        ([], "--experiment must be given, or --draw_only"),
         (
             ["--experiment=figure_2", "--steps=10"],
-            "experiment=figure_2, steps=10: trains nothing",
+            "figure_2 trains nothing.*which contradicts --steps",
         ),
         (
             ["--experiment=figure_1", "--draw_only", "--seeds=2"],
-            "seeds=2: --draw_only runs nothing",
+            "--draw_only runs nothing, which contradicts --seeds",
         ),
         (
             ["--experiment=figure_1", "--data_dir=nowhere"],
@@ -439,4 +432,4 @@ def test_a_network_pruned_under_tensorflow_trains_under_jax(
     assert jax["train_cross_entropies"] == pytest.approx(
         tensorflow["train_cross_entropies"], rel=1e-4
     )
-    assert "lstm_s (mnist_5k) (jax)" in (tmp_path / "table_2.md").read_text()
+    assert "mnist_5k, jax" in (tmp_path / "table_2.md").read_text()
