@@ -72,6 +72,7 @@ def train(directory, backend, learning_rate):
         (batch for batch in zip(x, y, strict=True)),
         steps_per_epoch=1,
         epochs=len(x),
+        shuffle=False,
         verbose=0,
     )
     removed = [
