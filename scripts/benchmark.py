@@ -15,6 +15,7 @@ The images are noise, unless --dataset says which. Times are medians over
 rounds in which each takes its turn; read the ratios.
 """
 
+import functools
 import multiprocessing
 import pathlib
 
@@ -76,23 +77,20 @@ def main():
 def compare_times(what, name, sparsity, examples):
     """Prints the times of one network."""
     model, steps, before = models.build(name), _STEPS.value, None
-    fresh, prune = model.get_weights(), _pruning(model, sparsity, examples)
+    stock, fresh = snip_tf.strip(models.build(name)), model.get_weights()
+    prune = _pruning(model, sparsity, examples)
     prune()
     if what == "compact":
         small = snip_tf.compact(model, for_training=True)
         turns = {"compacted step": _steps(small, examples, steps)}
         turns["masked step"] = _steps(model, examples, steps)
+    elif what == "step":
+        turns = {"masked step": _steps(model, examples, steps)}
+        turns["stock step"] = _steps(stock, examples, steps)
     else:
-        stock = snip_tf.strip(models.build(name))
-        turns = {"stock step": _steps(stock, examples, steps)}
-        if what == "prune":
-            turns = {"prune": prune, **turns}
-
-            def before():  # a new network for the next call, every mask one
-                model.set_weights(fresh)
-
-        else:
-            turns = {"masked step": _steps(model, examples, steps), **turns}
+        turns = {"prune": prune, "stock step": _steps(stock, examples, steps)}
+        # A new network for the next call, every mask one.
+        before = functools.partial(model.set_weights, fresh)
     times = timing.in_turns(turns, rounds=_ROUNDS.value, before=before)
     medians = []
     for turn, seconds in times.items():

@@ -56,16 +56,20 @@ def export_and_compare(
     """
     images, labels = _evenly_chosen(examples, test_images, max(batch_size))
 
+    quantized = {"quantization": quantization}
+    if quantization == "int8":
+        size = min(_CALIBRATION_IMAGES, len(examples.train.labels))
+        typical, _ = data.scoring_batch(examples, size=size, seed=0)
+        quantized["calibration_data"] = typical
+
     def export(model, name, directory):
-        options = {"compact": compact if name == "litert" else bool(compact)}
-        if name == "litert" and quantization:
-            size = min(_CALIBRATION_IMAGES, len(examples.train.labels))
-            options["quantization"] = quantization
-            if quantization == "int8":
-                typical, _ = data.scoring_batch(examples, size=size, seed=0)
-                options["calibration_data"] = typical
         return snip_tf.export(
-            model, directory / name, format=name, overwrite=overwrite, **options
+            model,
+            directory / name,
+            format=name,
+            compact=compact,
+            overwrite=overwrite,
+            **(quantized if name == "litert" else {}),
         )
 
     paths = {
@@ -123,11 +127,14 @@ def compare(paths, images, labels, *, batch_sizes, rounds, quantized=False):
                 _check(row, _error(expected, labels))
         rows.append(row)
     for size in batch_sizes:
-        times = _times(loaded, images[:size], rounds)
+        times = {}  # those of one engine are taken in turns
+        for _, turns in itertools.groupby(keys, lambda key: _engine(key[0])):
+            runs = {key: loaded[key](images[:size]) for key in turns}
+            times |= timing.in_turns(runs, rounds=rounds)
         for row, key in zip(rows, keys, strict=True):
-            row[f"milliseconds_{size}"] = 1e3 * times[key]
-            dense = times[_engine(row["format"]), "dense"]
-            row[f"ratio_{size}"] = times[key] / dense
+            median, dense = times[key][1], times[_engine(key[0]), "dense"][1]
+            row[f"milliseconds_{size}"] = 1e3 * median
+            row[f"ratio_{size}"] = median / dense
     return rows
 
 
@@ -237,20 +244,10 @@ def _error(logits, labels):
 
 def _check(row, error):
     """Refuses a network with other outputs than the masked one."""
-    same = row["difference"] <= TOLERANCE and row["test_error"] == error
-    if not same:
+    if not row["difference"] <= TOLERANCE or row["test_error"] != error:
         raise ValueError(
             f"The {row['format']} export must give the masked network's logits "
             f"within {TOLERANCE:g} and its test error, {error:.2f}%. Received: "
             f"logits that differ by {row['difference']:.2g}, a test error of "
             f"{row['test_error']:.2f}%"
         )
-
-
-def _times(loaded, batch, rounds):
-    """Returns the median seconds; those of one engine are taken in turns."""
-    times = {}
-    for _, keys in itertools.groupby(loaded, key=lambda key: _engine(key[0])):
-        runs = {key: loaded[key](batch) for key in keys}
-        times |= timing.in_turns(runs, rounds=rounds)
-    return {key: median for key, (_, median, _) in times.items()}

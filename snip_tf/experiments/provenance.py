@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import pathlib
 import platform
+import re
 import subprocess
 
 import keras
@@ -106,9 +107,7 @@ def _commit():
 
 
 def _processor():
-    try:
-        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.split(":")[1] for line in lines if "model name" in line]
-    return names[0].strip() if names else platform.processor()
+    file = pathlib.Path("/proc/cpuinfo")
+    text = file.read_text() if file.exists() else ""
+    name = re.search("model name.*: (.*)", text)
+    return name[1] if name else platform.processor()

@@ -57,7 +57,8 @@ def run(
     if model is None:
         model, results["prune_seconds"] = build_and_prune(settings, data)
     check_fits(model, data)
-    print(snip_tf.summary(model), flush=True)
+    summary = snip_tf.summary(model)
+    print(summary, flush=True)
     given, me = dataclasses.asdict(settings), identity(settings, model) | kind
     with run_directory.opened(
         path, given, me, overwrite=overwrite
@@ -68,7 +69,15 @@ def run(
             results |= _evaluate(settings, model, data, file, progress)
         else:
             run_directory.save_model(model, file)
-        result = given | kept(model) | results | surroundings()
+        result = {
+            **given,
+            "weights": summary.weights,
+            "kept": summary.kept,
+            "sparsity_reached": summary.sparsity,
+            "kept_per_weight": {row.name: row.kept for row in summary.rows},
+            **results,
+            **surroundings(),
+        }
         run_directory.write_json(directory / run_directory.RESULT, result)
         (directory / checkpoints.FILE).unlink(missing_ok=True)
     return result
@@ -160,17 +169,6 @@ def check_fits(model, data):
             f"{tuple(data.image_shape)} and have {data.classes} outputs. "
             f"Received: {model.name} with inputs of {takes} and {tells} outputs"
         )
-
-
-def kept(model):
-    """Returns how many weights of a network are left, and of which."""
-    summary = snip_tf.summary(model)
-    return {
-        "weights": summary.weights,
-        "kept": summary.kept,
-        "sparsity_reached": summary.sparsity,
-        "kept_per_weight": {row.name: row.kept for row in summary.rows},
-    }
 
 
 def _train(settings, model, data, directory, callbacks):
