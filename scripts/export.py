@@ -8,7 +8,6 @@ by its own engine and has to give the masked network's logits, within 1e-4, and
 test error; only what is quantised may differ. A table follows, with the same
 network dense (a fresh draw, no weight removed) in each engine:
 
-gzip           the sum of the files, each compressed by itself
 difference     the largest of a test image's logit from the masked network
 batch 1, 100   median milliseconds, and the ratio to those of the dense network;
                of LiteRT on one thread, without copying the images to it

@@ -65,40 +65,45 @@ def define_run():
         "Replace a finished run in the run directory, or another one that was "
         "stopped. The same goes on.",
     )
-    _define(runs.Settings, ("model", "sparsity", "seed", *_BUILDING))
+    names = {"model", "sparsity", "seed", *_BUILDING} - {"score_batch_size"}
+    _define(runs.Settings, names)
+    _define(runs.Settings, ["score_batch_size"], "one batch")
 
 
 def define_recipe():
     """Defines the flags of training; `settings` reads them where they are."""
     fields = dataclasses.fields(training.Recipe)
-    _define(training.Recipe, [field.name for field in fields])
-    _define(runs.Settings, ["validate_every"])
+    _define(training.Recipe, [f.name for f in fields], "that of the data set")
+    _define(runs.Settings, ["validate_every"], "1000, or all")
 
 
-def _define(cls, names):
+def _define(cls, names, default=None):
     """Defines flags for fields of a dataclass, in the words of its docstring.
 
-    They are None unless they are given: the defaults are those of the class.
+    They are None unless they are given; `default` says in words what happens
+    then, if it is not the default of the class.
     """
     texts = re.findall(
         r"^    (\w+): (.*(?:\n {8}.*)*)", inspect.getdoc(cls), re.M
     )
     texts = {name: " ".join(text.split()) for name, text in texts}
     for name in names:
+        otherwise = default or getattr(cls, name, None)
+        text = f"{texts[name]} (by default {otherwise})"
         hint = typing.get_type_hints(cls)[name]
         kind = (typing.get_args(hint) or [hint])[0]
         if name in _CHOICES:
-            flags.DEFINE_enum(name, None, _CHOICES[name], texts[name])
+            flags.DEFINE_enum(name, None, _CHOICES[name], text)
         elif name == "drops":
-            flags.DEFINE_list(name, None, texts[name])
+            flags.DEFINE_list(name, None, text)
         elif kind is bool:
-            flags.DEFINE_bool(name, None, texts[name])
+            flags.DEFINE_bool(name, None, text)
         elif kind is str:
-            flags.DEFINE_string(name, None, texts[name])
+            flags.DEFINE_string(name, None, text)
         elif kind is int:
-            flags.DEFINE_integer(name, None, texts[name], lower_bound=0)
+            flags.DEFINE_integer(name, None, text, lower_bound=0)
         else:
-            flags.DEFINE_float(name, None, texts[name], lower_bound=0)
+            flags.DEFINE_float(name, None, text, lower_bound=0)
 
 
 def _given(cls):
