@@ -174,16 +174,14 @@ def check_fits(model, data):
 def _train(settings, model, data, directory, callbacks):
     """Trains a network to the last step; returns the `checkpoints.Progress`."""
     recipe, period = settings.recipe, settings.validate_every
+    without_l2 = keras.metrics.SparseCategoricalCrossentropy(
+        from_logits=True, name="cross_entropy"
+    )
     training.compile_model(
         model,
         recipe,
         steps_per_execution=max(n for n in range(1, 51) if period % n == 0),
-        # The loss without its L2.
-        metrics=[
-            keras.metrics.SparseCategoricalCrossentropy(
-                from_logits=True, name="cross_entropy"
-            )
-        ],
+        metrics=[without_l2],
     )
     progress = checkpoints.restore(directory / checkpoints.FILE, model)
     if progress.step:
