@@ -54,7 +54,6 @@ def export_and_compare(
             gives other outputs than the network.
     """
     images, labels = _evenly_chosen(examples, test_images, max(batch_size))
-
     quantized = {"quantization": quantization}
     if quantization == "int8":
         size = min(_CALIBRATION_IMAGES, len(examples.train.labels))
@@ -116,8 +115,8 @@ def compare(paths, images, labels, *, batch_sizes, rounds, quantized=False):
     expected = _logits(loaded["keras", "masked"], images)
     rows = []
     for key in keys:
-        row = dict(zip(("format", "network"), key, strict=True))
-        row["bytes"] = _size_of(paths[key])
+        size = _size_of(paths[key])
+        row = {"format": key[0], "network": key[1], "bytes": size}
         if row["network"] != "dense":  # which is not trained
             logits = _logits(loaded[key], images)
             row["difference"] = float(np.abs(logits - expected).max())
