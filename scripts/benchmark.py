@@ -9,14 +9,13 @@ step    one training step, masked at the paper's sparsity against the same
 prune   one call of snip_tf.prune, traced, against a stock training step.
 memory  the peak of a process that prunes, against one that trains (Linux).
 compact one training step of the network without its dead units, against the
-        masked one; and the losses of both over their first steps, without L2.
+        masked one.
 
 The images are noise, unless --dataset says which. Times are medians over
 rounds in which each takes its turn; read the ratios.
 """
 
-import copy
-import dataclasses
+import functools
 import multiprocessing
 import pathlib
 
@@ -29,7 +28,6 @@ import snip_tf
 from snip_tf import data, models, training
 from snip_tf.experiments import program, run_flags, runs, timing
 
-_HALF = np.float32(0.5), np.float32(0.3)  # mean and deviation of noise
 _LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 run_flags.define_data("The images; by default noise.")
@@ -69,172 +67,107 @@ def main():
     for name in names:
         sparsity = _SPARSITY.value or runs.SPARSITIES[name]
         # Apart from each other: what one leaves in the caches slows the next.
-        for what in ("step", "prune", "compact"):
-            if what in given.what:
-                task = _task(name, sparsity, examples)
-                compare_times(task, what, _ROUNDS.value, _STEPS.value)
-        if "compact" in given.what:
-            compare_losses(_task(name, sparsity, examples))
-        if "memory" in given.what:
-            compare_memory(name, sparsity)
+        for what in given.what:
+            if what == "memory":
+                compare_memory(name, sparsity)
+            else:
+                compare_times(what, name, sparsity, examples)
 
 
-@dataclasses.dataclass(frozen=True)
-class Task:
-    """A network, what it is trained on, and how.
-
-    Attributes:
-        name: Its name.
-        sparsity: The fraction of its weights that pruning removes.
-        model: A new network, every mask one.
-        examples: A `data.Data`.
-        recipe: A `training.Recipe`.
-    """
-
-    name: str
-    sparsity: float
-    model: keras.Model
-    examples: data.Data
-    recipe: training.Recipe
-
-
-def compare_times(task, what, rounds, steps):
+def compare_times(what, name, sparsity, examples):
     """Prints the times of one network."""
-    masked, fresh = task.model, task.model.get_weights()
-    prune = _pruning(task)
+    model, steps, before = models.build(name), _STEPS.value, None
+    stock, fresh = snip_tf.strip(models.build(name)), model.get_weights()
+    prune = _pruning(model, sparsity, examples)
     prune()
-    turns = {}
-    if what in ("step", "prune"):
-        stock = snip_tf.strip(models.build(task.name))
-        turns["stock step"] = steps, _steps(stock, task, steps)
-    if what in ("step", "compact"):
-        pruned = copy.deepcopy(masked)
-        turns["masked step"] = steps, _steps(pruned, task, steps)
     if what == "compact":
-        small = snip_tf.compact(masked, for_training=True)
-        turns["compacted step"] = steps, _steps(small, task, steps)
-    if what == "prune":
-        single = keras.models.clone_model(stock)
-        turns["stock step in a call"] = 1, _steps(single, task, 1)
-        turns["prune"] = 1, prune
-    times = timing.in_turns(
-        {turn: run for turn, (_, run) in turns.items()},
-        rounds=rounds,
-        # A new network for the next `prune`, every mask one.
-        before=lambda: masked.set_weights(fresh),
-    )
-    for turn, (done, _) in turns.items():
-        times[turn] = 1e3 * times[turn] / done
-        low, median, high = times[turn]
+        small = snip_tf.compact(model, for_training=True)
+        turns = {"compacted step": _steps(small, examples, steps)}
+        turns["masked step"] = _steps(model, examples, steps)
+    elif what == "step":
+        turns = {"masked step": _steps(model, examples, steps)}
+        turns["stock step"] = _steps(stock, examples, steps)
+    else:
+        turns = {"prune": prune, "stock step": _steps(stock, examples, steps)}
+        # A new network for the next call, every mask one.
+        before = functools.partial(model.set_weights, fresh)
+    times = timing.in_turns(turns, rounds=_ROUNDS.value, before=before)
+    medians = []
+    for turn, seconds in times.items():
+        done = 1 if turn == "prune" else steps
+        low, median, high = 1e3 * seconds / done
+        medians.append(median)
         print(
-            f"{task.name:16}{turn:24}{median:10.2f} ms   "
+            f"{name:16}{turn:16}{median:10.2f} ms   "
             f"(10th to 90th percentile {low:.2f} to {high:.2f})",
             flush=True,
         )
-    for above, below in (
-        ("masked step", "stock step"),
-        ("prune", "stock step"),
-        ("prune", "stock step in a call"),
-        ("compacted step", "masked step"),
-    ):
-        if {above, below} <= set(times):
-            ratio = times[above][1] / times[below][1]
-            print(f"{task.name:16}{above} / {below}: {ratio:.2f}", flush=True)
-
-
-def compare_losses(task, steps=100):
-    """Prints how far the losses of the compacted network are off.
-
-    Without L2, which the loss of the masked network has of its dead units
-    too.
-    """
-    _pruning(task)()
-    recipe = dataclasses.replace(task.recipe, l2=0)
-    losses = []
-    for model in (
-        snip_tf.compact(task.model, for_training=True),
-        task.model,
-    ):
-        training.compile_model(model, recipe)
-        batches = data.training_batches(
-            task.examples, batch_size=recipe.batch_size, seed=0, stop=steps
-        )
-        losses.append([model.train_on_batch(*batch)[0] for batch in batches])
-    apart = np.max(np.abs(np.subtract(*losses)))
-    small, masked = (values[-1] for values in losses)
-    print(
-        f"{task.name:16}loss of step {steps}, without L2: {small:.6f} "
-        f"compacted, {masked:.6f} masked; at most {apart:.1e} apart in "
-        f"{steps} steps",
-        flush=True,
-    )
+    ratio = medians[0] / medians[1]
+    print(f"{name:16}{' / '.join(times)}: {ratio:.2f}", flush=True)
 
 
 def compare_memory(name, sparsity):
     """Prints the peak memory of a process that trains and one that prunes."""
-    processes = multiprocessing.get_context("spawn")
     peaks = {}
     for what in ("stock step", "prune"):
-        with processes.Pool(1) as pool:
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
             peaks[what] = pool.apply(_peak, (name, sparsity, what))
-        print(f"{name:16}{what:24}{peaks[what]:8.0f} MB at its peak")
+        print(f"{name:16}{what:16}{peaks[what]:8.0f} MB at its peak")
     ratio = peaks["prune"] / peaks["stock step"]
     print(f"{name:16}prune / stock step, memory: {ratio:.2f}", flush=True)
 
 
 def _peak(name, sparsity, what):
     """Returns the peak resident memory of this process, in MB."""
-    task = _task(name, sparsity)
+    model = models.build(name)
     if what == "prune":
-        run = _pruning(task)
+        run = _pruning(model, sparsity)
     else:
-        # Of the masked network nothing stays.
-        task = dataclasses.replace(task, model=snip_tf.strip(task.model))
-        run = _steps(task.model, task, 1)
+        run = _steps(snip_tf.strip(model), None, 1)
     for _ in range(3):
         run()
-    return _peak_of_this_process()
-
-
-def _peak_of_this_process():
     # Not getrusage's maximum, which begins with what the parent process had.
     status = pathlib.Path("/proc/self/status").read_text()
     (line,) = (line for line in status.splitlines() if "VmHWM" in line)
     return int(line.split()[1]) / 1024
 
 
-def _task(name, sparsity, examples=None):
-    """Returns the `Task` of a network, by default on noise in its shape."""
-    model = models.build(name)
-    shape = model.input_shape[1:]
-    if examples is None:
-        generator = np.random.default_rng(0)
-        noise = data.Split(
-            generator.integers(0, 256, (1000, *shape), dtype=np.uint8),
-            generator.integers(0, 10, 1000),
-        )
-        examples = data.Data("noise", noise, noise, noise, *_HALF, 10)
-    recipe = training.RECIPES["mnist" if shape[0] == 28 else "cifar10"]
-    return Task(name, sparsity, model, examples, recipe)
+def _noise(shape):
+    """Returns a thousand images of noise and labels, as a `data.Data`."""
+    generator = np.random.default_rng(0)
+    noise = data.Split(
+        generator.integers(0, 256, (1000, *shape), dtype=np.uint8),
+        generator.integers(0, 10, 1000),
+    )
+    mean, deviation = np.float32(0.5), np.float32(0.3)
+    return data.Data("noise", noise, noise, noise, mean, deviation, 10)
 
 
-def _pruning(task):
-    """Returns a function that prunes the task's network."""
+def _recipe(model):
+    is_mnist = model.input_shape[1] == 28
+    return training.RECIPES["mnist" if is_mnist else "cifar10"]
+
+
+def _pruning(model, sparsity, examples=None):
+    """Returns a function that prunes the network."""
     x, y = data.scoring_batch(
-        task.examples, size=task.recipe.batch_size, seed=0
+        examples or _noise(model.input_shape[1:]),
+        size=_recipe(model).batch_size,
+        seed=0,
     )
-    return lambda: snip_tf.prune(
-        task.model, x, y, sparsity=task.sparsity, loss=_LOSS
-    )
+    return lambda: snip_tf.prune(model, x, y, sparsity=sparsity, loss=_LOSS)
 
 
-def _steps(model, task, steps_per_execution):
+def _steps(model, examples, steps_per_execution):
     """Returns a function that runs one execution of training steps."""
+    recipe = _recipe(model)
     training.compile_model(
-        model, task.recipe, steps_per_execution=steps_per_execution
+        model, recipe, steps_per_execution=steps_per_execution
     )
     batches = data.training_batches(
-        task.examples, batch_size=task.recipe.batch_size, seed=0
+        examples or _noise(model.input_shape[1:]),
+        batch_size=recipe.batch_size,
+        seed=0,
     )
     iterator = iter(batches)
     model.make_train_function()

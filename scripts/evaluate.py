@@ -8,7 +8,7 @@ import environment  # noqa: F401
 
 import snip_tf
 from snip_tf import data, training
-from snip_tf.experiments import program, run_flags
+from snip_tf.experiments import program, run_flags, runs
 
 run_flags.define_saved()
 
@@ -17,7 +17,7 @@ def main():
     """Runs the script."""
     model, examples = run_flags.saved()
     training.compile_model(model, training.RECIPES[examples.name])
-    error = training.error_of(model, data.evaluation_batches(examples, "test"))
+    error = runs.error_of(model, data.evaluation_batches(examples, "test"))
     print(snip_tf.summary(model))
     print(f"Test error on {examples.name}: {error:.2f}%")
 

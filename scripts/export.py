@@ -5,16 +5,12 @@
 
 Each format goes into a directory of its own below --export_dir, is loaded back
 by its own engine and has to give the masked network's logits, within 1e-4, and
-test error; only what is quantised may differ. Two tables follow, with the same
-network dense (a fresh draw, no weight removed) in each engine; export.json in
---export_dir has the same numbers and is written last:
+test error; only what is quantised may differ. A table follows, with the same
+network dense (a fresh draw, no weight removed) in each engine:
 
-numbers        how many weights and masks the files have a number for
-gzip           the sum of the files, each compressed by itself
-multiply-adds  of one example, by whole kernels; "nonzero" without their zeros
 difference     the largest of a test image's logit from the masked network
 batch 1, 100   median milliseconds, and the ratio to those of the dense network;
-               of LiteRT without the copies from and to Python
+               of LiteRT on one thread, without copying the images to it
 """
 
 import pathlib
@@ -27,7 +23,7 @@ from snip_tf.experiments import exports, program, run_flags
 from snip_tf.exporting import litert
 
 run_flags.define_saved()
-run_flags.define_overwrite("Replace earlier exports in --export_dir.")
+flags.DEFINE_bool("overwrite", False, "Replace exports in --export_dir.")
 run_flags.define_list(
     "format", ["sparse_saved_model"], exporting.FORMATS, "What to write."
 )
@@ -36,11 +32,10 @@ flags.DEFINE_bool("compact", None, "Remove dead units; by default for litert.")
 flags.DEFINE_enum("quantization", None, litert.QUANTIZATIONS, "Of litert.")
 flags.DEFINE_integer("rounds", 51, "Rounds of timing.", lower_bound=1)
 flags.DEFINE_multi_integer("batch_size", [1, 100], "To time.", lower_bound=1)
-flags.DEFINE_integer("threads", 1, "Threads of LiteRT.", lower_bound=1)
 flags.DEFINE_integer(
     "test_images", None, "Images to check on; by default all.", lower_bound=1
 )
-_OPTIONS = "format compact quantization rounds batch_size threads test_images"
+_OPTIONS = "format compact quantization rounds batch_size test_images overwrite"
 flags.register_multi_flags_validator(
     ["format", "quantization"],
     lambda given: not given["quantization"] or "litert" in given["format"],
@@ -51,9 +46,12 @@ flags.register_multi_flags_validator(
 def main():
     """Runs the script."""
     directory = pathlib.Path(flags.FLAGS.export_dir)
-    exports.check(directory, overwrite=flags.FLAGS.overwrite)
     options = {name: flags.FLAGS[name].value for name in _OPTIONS.split()}
-    print(exports.export_and_compare(*run_flags.saved(), directory, **options))
+    rows = exports.export_and_compare(*run_flags.saved(), directory, **options)
+    print(exports.table(rows, options["batch_size"]))
+    if "litert" in options["format"]:
+        file = directory / "litert" / "model.tflite"
+        print(f"\n{litert.stored_weights(file.read_bytes())}")
     print(f"\nWrote {directory}")
 
 

@@ -6,7 +6,6 @@ its backends.
 """
 
 import dataclasses
-import math
 
 import keras
 
@@ -114,62 +113,3 @@ def compile_model(model, recipe, *, steps_per_execution=1, metrics=()):
         # XLA made the LeNets and VGG slower on CPUs; JAX has nothing else.
         jit_compile=keras.backend.backend() == "jax",
     )
-
-
-def fit(
-    model,
-    batches,
-    recipe,
-    *,
-    validate_every,
-    validation,
-    start=0,
-    **options,
-):
-    """Trains for `recipe.steps` in periods, each ending with a validation.
-
-    Args:
-        model: A compiled model.
-        batches: An endless iterable of batches, or one of
-            `recipe.steps - start`.
-        recipe: The `Recipe` it was compiled with.
-        validate_every: The length of a period in steps; must divide
-            `recipe.steps` and `start`.
-        validation: The batches to evaluate after each period.
-        start: The steps that the model and its optimizer have behind them.
-        **options: Passed to `model.fit`: `callbacks`, `verbose`.
-
-    Returns:
-        The Keras `History`; one of its epochs is one period.
-    """
-    if recipe.steps % validate_every or start % validate_every:
-        raise ValueError(
-            "`validate_every` must divide the number of steps. Received: "
-            f"validate_every={validate_every}, steps={recipe.steps}, "
-            f"start={start}"
-        )
-    return model.fit(
-        batches,
-        steps_per_epoch=validate_every,
-        initial_epoch=start // validate_every,
-        epochs=recipe.steps // validate_every,
-        validation_data=validation,
-        shuffle=False,
-        **options,
-    )
-
-
-def error_of(model, batches):
-    """Returns the classification error on the batches, in percent."""
-    results = model.evaluate(batches, verbose=0, return_dict=True)
-    if not math.isfinite(results["loss"]):
-        raise ValueError(
-            "The loss must be finite: the training diverged. Received: "
-            f"loss={results['loss']}"
-        )
-    return error_percentage(results["accuracy"])
-
-
-def error_percentage(accuracy):
-    """Returns 100 (1 - accuracy), free of single precision's last digits."""
-    return round(100 * (1 - accuracy), 4)

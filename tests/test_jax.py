@@ -68,12 +68,11 @@ def train(directory, backend, learning_rate):
     )
     snip_tf.training.compile_model(model, recipe)
     # An epoch of one step, as Keras reports the mean loss of an epoch.
-    history = snip_tf.training.fit(
-        model,
+    history = model.fit(
         (batch for batch in zip(x, y, strict=True)),
-        recipe,
-        validate_every=1,
-        validation=None,
+        steps_per_epoch=1,
+        epochs=len(x),
+        shuffle=False,
         verbose=0,
     )
     removed = [

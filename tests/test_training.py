@@ -71,49 +71,6 @@ def test_l2_spares_normalisation_layers():
     assert {path.split("/")[-1] for path in decayed} == {"kernel", "bias"}
 
 
-def test_fit_runs_exactly_the_recipes_steps(small_model, small_batch):
-    training.compile_model(small_model, RECIPE, steps_per_execution=5)
-    batches = tf.data.Dataset.from_tensors(small_batch).repeat()
-    history = training.fit(
-        small_model,
-        batches,
-        RECIPE,
-        validate_every=20,
-        validation=batches.take(1),
-        verbose=0,
-    )
-    assert int(small_model.optimizer.iterations) == 40
-    assert len(history.history["val_accuracy"]) == 2
-
-
-def test_fit_can_go_on_from_a_step(small_model, small_batch):
-    training.compile_model(small_model, RECIPE)
-    batches = tf.data.Dataset.from_tensors(small_batch).repeat()
-    history = training.fit(
-        small_model,
-        batches.take(30),
-        RECIPE,
-        validate_every=10,
-        validation=None,
-        start=10,
-        verbose=0,
-    )
-    assert history.epoch == [1, 2, 3]
-    assert int(small_model.optimizer.iterations) == 30
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"validate_every": 30}, "validate_every=30, steps=40"),
-        ({"validate_every": 20, "start": 10}, "steps=40, start=10"),
-    ],
-)
-def test_a_period_must_divide_the_steps(options, message, small_model):
-    with pytest.raises(ValueError, match=message):
-        training.fit(small_model, None, RECIPE, validation=None, **options)
-
-
 def test_other_metrics_can_be_reported(small_model, small_batch):
     metric = keras.metrics.SparseCategoricalCrossentropy(
         from_logits=True, name="cross_entropy"
@@ -127,24 +84,6 @@ def test_other_metrics_can_be_reported(small_model, small_batch):
     assert results["loss"] == pytest.approx(
         results["cross_entropy"] + penalty, rel=1e-5
     )
-
-
-def test_error_of_is_the_percentage_of_wrong_classes(small_model, small_batch):
-    x, y = small_batch
-    training.compile_model(small_model, RECIPE)
-    wrong = np.mean(np.argmax(small_model(x), axis=1) != y)
-    batches = tf.data.Dataset.from_tensors((x, y))
-    error = training.error_of(small_model, batches)
-    assert error == pytest.approx(100 * wrong)
-
-
-def test_a_diverged_model_is_no_result(small_model, small_batch):
-    training.compile_model(small_model, RECIPE)
-    small_model.layers[1].bias.assign([np.nan] * 3)
-    with pytest.raises(ValueError, match="training diverged. .*loss=nan"):
-        training.error_of(
-            small_model, tf.data.Dataset.from_tensors(small_batch)
-        )
 
 
 @pytest.mark.parametrize(

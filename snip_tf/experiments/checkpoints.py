@@ -4,12 +4,10 @@ Batches are a pure function of the seed and the step. So these are the variables
 of the model and its optimizer, the step, and what was seen until then.
 """
 
-import contextlib
 import csv
 import dataclasses
 import json
 import time
-import zipfile
 
 import keras
 import numpy as np
@@ -74,33 +72,22 @@ class Checkpoints(keras.callbacks.Callback):
 
     def _write_history(self):
         """Writes all periods: those after a checkpoint may come again."""
-        names, values = zip(*self._progress.history.items(), strict=True)
-        rows = [
-            ((number + 1) * self._settings.validate_every, *row)
-            for number, row in enumerate(zip(*values, strict=True))
-        ]
+        period, history = self._settings.validate_every, self._progress.history
+        steps = range(period, self._progress.step + 1, period)
         with open(self._directory / HISTORY, "w", newline="") as file:
-            csv.writer(file).writerows([("step", *names), *rows])
+            writer = csv.writer(file)
+            writer.writerow(("step", *history))
+            writer.writerows(zip(steps, *history.values(), strict=True))
 
 
 def save(path, model, progress):
-    """Writes the state of a run to a file, whole or not at all.
-
-    Args:
-        path: The file.
-        model: The compiled model.
-        progress: Its `Progress`.
-    """
-    arrays = {
-        f"variable_{index}": keras.ops.convert_to_numpy(variable)
-        for index, variable in enumerate(_variables(model))
-    }
-    arrays |= {f"best_{i}": weight for i, weight in enumerate(progress.best)}
-    state = {
-        name: getattr(progress, name) for name in ("step", "seconds", "history")
-    }
+    """Writes the state of a compiled model and its `Progress` to a file."""
+    variables = map(keras.ops.convert_to_numpy, _variables(model))
+    arrays = {f"variable_{i}": array for i, array in enumerate(variables)}
+    arrays |= {f"best_{i}": array for i, array in enumerate(progress.best)}
+    state = json.dumps(vars(progress) | {"best": []})
     with _atomic.replaced(path) as new:
-        np.savez(new, progress=json.dumps(state), **arrays)
+        np.savez(new, progress=state, **arrays)
 
 
 def restore(path, model):
@@ -112,41 +99,24 @@ def restore(path, model):
 
     Returns:
         The `Progress`: of no steps if there is no such file.
-
-    Raises:
-        ValueError: If the file is damaged.
     """
     if not path.exists():
         return Progress()
     model.optimizer.build(model.trainable_variables)
-    with _read(path) as saved:
+    with np.load(path) as saved:
         for index, variable in enumerate(_variables(model)):
             variable.assign(saved[f"variable_{index}"])
-        count = sum(name.startswith("best_") for name in saved.files)
-        best = [saved[f"best_{index}"] for index in range(count)]
-        return Progress(**json.loads(str(saved["progress"])), best=best)
+        progress = Progress(**json.loads(str(saved["progress"])))
+        best = [saved[name] for name in saved.files if name[:5] == "best_"]
+        return dataclasses.replace(progress, best=best)
 
 
 def steps_done(path):
     """Returns the steps that a checkpoint has behind it, 0 without one."""
-    try:
-        with _read(path) as saved:
-            return json.loads(str(saved["progress"]))["step"]
-    except (OSError, ValueError):
+    if not path.exists():
         return 0
-
-
-@contextlib.contextmanager
-def _read(path):
-    """Opens a checkpoint; refuses one that is damaged."""
-    try:
-        with open(path, "rb") as file, np.load(file) as saved:
-            yield saved
-    except (zipfile.BadZipFile, EOFError, KeyError, ValueError) as error:
-        raise ValueError(
-            "The checkpoint must be whole; without it the run begins anew. "
-            f"Received: {path} ({type(error).__name__}: {error})"
-        ) from error
+    with np.load(path) as saved:
+        return json.loads(str(saved["progress"]))["step"]
 
 
 def _variables(model):

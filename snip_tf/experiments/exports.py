@@ -1,51 +1,20 @@
-"""A network exported, and its exports compared with it."""
+"""A network exported, checked and measured beside the dense one."""
 
-import functools
+import itertools
 import pathlib
-import shutil
 import tempfile
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 import snip_tf
-from snip_tf import data, exporting
-from snip_tf.experiments import (
-    comparison,
-    engines,
-    provenance,
-    run_directory,
-)
+from snip_tf import data, tables
+from snip_tf.experiments import timing
 from snip_tf.exporting import litert
 
-_REPORT = "export.json"
+TOLERANCE = 1e-4  # of a logit; float32 rounding stays well below it
 _CALIBRATION_IMAGES = 300
-
-
-def check(directory, *, overwrite):
-    """Refuses a directory that must not be exported into.
-
-    Raises:
-        ValueError: If Keras runs on another backend than TensorFlow.
-        FileExistsError: If the directory holds anything else than exports, or
-            exports that are not to be replaced.
-    """
-    if keras.backend.backend() != "tensorflow":
-        raise ValueError(
-            "This needs Keras' TensorFlow backend. "
-            f"Received: KERAS_BACKEND={keras.backend.backend()}"
-        )
-    names = {entry.name for entry in directory.glob("*")}
-    if directory.is_file() or names - {*exporting.FORMATS, _REPORT}:
-        raise FileExistsError(
-            "--export_dir must be new, empty or hold earlier exports and "
-            f"nothing else. Received: {directory}"
-        )
-    if names and not overwrite:
-        raise FileExistsError(
-            f"{directory} already holds exports: choose another --export_dir, "
-            "or pass --overwrite to replace them"
-        )
 
 
 def export_and_compare(
@@ -56,79 +25,184 @@ def export_and_compare(
     format,
     compact=None,
     quantization=None,
-    threads=1,
     test_images=None,
     batch_size=(1, 100),
     rounds=51,
+    overwrite=False,
 ):
     """Exports a network into a directory, each format into one of its own.
 
     Args:
         model: The masked network.
         examples: The `data.Data` that it was trained on.
-        directory: The directory; what `check` allows is replaced.
+        directory: The path of the directory.
         format: Names of `exporting.FORMATS`.
         compact: Whether dead units go; by default of litert alone.
         quantization: Of litert; see `snip_tf.export`.
-        threads: Of LiteRT.
         test_images: How many test images to check on; by default all.
         batch_size: The sizes of the batches that are timed.
         rounds: In how many rounds times are taken.
+        overwrite: Whether earlier exports are replaced.
 
     Returns:
-        The tables of `comparison`, as a text. The report in the directory,
-        written last, has their numbers.
+        What `compare` returns.
 
     Raises:
+        FileExistsError: If a directory of a format holds an export that is not
+            to be replaced, or anything else.
         ValueError: If there are fewer images than in a batch, or an export
             gives other outputs than the network.
     """
     images, labels = _evenly_chosen(examples, test_images, max(batch_size))
-    formats = tuple(dict.fromkeys(format))
-    export = functools.partial(
-        _export, _options(examples, compact, quantization), threads
-    )
-    # An old report must not describe the new files.
-    (directory / _REPORT).unlink(missing_ok=True)
+    quantized = {"quantization": quantization}
+    if quantization == "int8":
+        size = min(_CALIBRATION_IMAGES, len(examples.train.labels))
+        typical, _ = data.scoring_batch(examples, size=size, seed=0)
+        quantized["calibration_data"] = typical
+
+    def export(model, name, directory):
+        return snip_tf.export(
+            model,
+            directory / name,
+            format=name,
+            compact=compact,
+            overwrite=overwrite,
+            **(quantized if name == "litert" else {}),
+        )
+
+    paths = {
+        (name, "pruned"): export(model, name, directory) for name in set(format)
+    }
     with tempfile.TemporaryDirectory() as scratch:
         scratch = pathlib.Path(scratch)
-        masked = scratch / "masked.keras"
-        run_directory.save_model(model, masked)
-        loaded = engines.load(masked, "keras")
-        cases = [comparison.Case("keras", "masked", masked, model, loaded)]
+        paths["keras", "masked"] = scratch / "masked.keras"
+        model.save(paths["keras", "masked"])
         dense = keras.models.clone_model(model)  # masks of ones, a fresh draw
-        for name in {"keras", *(f.removeprefix("sparse_") for f in formats)}:
-            cases.append(export(dense, name, scratch / "dense", "dense"))
-        for name in formats:
-            cases.append(export(model, name, directory, "pruned"))
-        rows = comparison.compare(
-            cases, images, labels, batch_sizes=batch_size, rounds=rounds
+        for name in {"keras", *map(_engine, format)}:
+            paths[name, "dense"] = export(dense, name, scratch)
+        return compare(
+            paths,
+            images,
+            labels,
+            batch_sizes=batch_size,
+            rounds=rounds,
+            quantized=bool(quantization),
         )
-    for name in set(exporting.FORMATS) - set(formats):
-        shutil.rmtree(directory / name, ignore_errors=True)
-    report = {
-        "model": model.name,
-        "dataset": examples.name,
-        "sparsity": snip_tf.model_sparsity(model),
-        "quantization": quantization,
-        "rounds": rounds,
-        "litert_threads": threads,
-        "networks": rows,
-        **provenance.surroundings(),
-    }
-    run_directory.write_json(directory / _REPORT, report)
-    return _text(rows, batch_size, directory)
 
 
-def _text(rows, batch_sizes, directory):
-    parts = [
-        comparison.table_of_sizes(rows),
-        comparison.table_of_times(rows, batch_sizes),
-    ]
-    path = directory / "litert" / "model.tflite"
-    if path.exists():
-        parts.append(str(litert.stored_weights(path.read_bytes())))
-    return "\n\n".join(parts)
+def compare(paths, images, labels, *, batch_sizes, rounds, quantized=False):
+    """Checks and measures networks.
+
+    Args:
+        paths: What `snip_tf.export` returned, by (format, network): the
+            ("keras", "masked") network, in each engine the "dense" one, and
+            "pruned" ones, which must give the logits of the masked one within
+            TOLERANCE, and its test error.
+        images: Standardised test images.
+        labels: Their labels.
+        batch_sizes: The sizes of the batches that are timed.
+        rounds: In how many rounds times are taken.
+        quantized: Whether LiteRT's outputs may be others.
+
+    Returns:
+        A list of a dict for each network, by engine.
+
+    Raises:
+        ValueError: If a network differs from the masked one.
+    """
+    keys = sorted(paths)
+    loaded = {key: load(paths[key], key[0]) for key in keys}
+    expected = _logits(loaded["keras", "masked"], images)
+    rows = []
+    for key in keys:
+        size = _size_of(paths[key])
+        row = {"format": key[0], "network": key[1], "bytes": size}
+        if row["network"] != "dense":  # which is not trained
+            logits = _logits(loaded[key], images)
+            row["difference"] = float(np.abs(logits - expected).max())
+            row["test_error"] = _error(logits, labels)
+            if not (quantized and row["format"] == "litert"):
+                _check(row, _error(expected, labels))
+        rows.append(row)
+    for size in batch_sizes:
+        times = {}  # those of one engine are taken in turns
+        for _, turns in itertools.groupby(keys, lambda key: _engine(key[0])):
+            runs = {key: loaded[key](images[:size]) for key in turns}
+            times |= timing.in_turns(runs, rounds=rounds)
+        for row, key in zip(rows, keys, strict=True):
+            median, dense = times[key][1], times[_engine(key[0]), "dense"][1]
+            row[f"milliseconds_{size}"] = 1e3 * median
+            row[f"ratio_{size}"] = median / dense
+    return rows
+
+
+def table(rows, batch_sizes):
+    """Returns what `compare` found as a table."""
+    cells = [["format", "network", "bytes", "difference", "test error"]]
+    for size in batch_sizes:
+        cells[0] += [f"batch {size}", "ratio"]
+    for row in rows:
+        line = [row["format"], row["network"], f"{row['bytes']:,}", "", ""]
+        if row["network"] != "dense":
+            line[-2:] = f"{row['difference']:.1e}", f"{row['test_error']:.2f}%"
+        for size in batch_sizes:
+            line.append(f"{row[f'milliseconds_{size}']:.3f} ms")
+            line.append(f"{row[f'ratio_{size}']:.2f}")
+        cells.append(line)
+    return tables.aligned(cells, text_columns=2)
+
+
+def load(path, format):
+    """Returns a network as its engine runs it.
+
+    Args:
+        path: What `snip_tf.export` returned.
+        format: One of `exporting.FORMATS`.
+
+    Returns:
+        A function that takes images and returns one without arguments, which
+        computes their logits. LiteRT computes on one thread.
+    """
+    if format == "litert":
+        return _load_litert(path)
+    if format == "keras":
+        model = keras.models.load_model(path, compile=False, safe_mode=True)
+        images = tf.TensorSpec(model.input_shape, tf.float32)
+        call = tf.function(model, input_signature=[images])  # traced once
+        return lambda images: lambda: call(images).numpy()
+    model = tf.saved_model.load(path)
+    serve = model.signatures["serving_default"]
+    (name,) = serve.structured_input_signature[1]
+
+    # The default argument keeps the variables, which the signature does not.
+    def logits(images, _model=model):
+        (outputs,) = serve(**{name: tf.constant(images)}).values()
+        return outputs.numpy()
+
+    return lambda images: lambda: logits(images)
+
+
+def _load_litert(path):
+    interpreter = litert.interpreter(path.read_bytes(), threads=1)
+    (inputs,) = interpreter.get_input_details()
+    (outputs,) = interpreter.get_output_details()
+
+    def logits():
+        interpreter.invoke()
+        return interpreter.get_tensor(outputs["index"])
+
+    def prepared(images):
+        interpreter.resize_tensor_input(inputs["index"], images.shape)
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(inputs["index"], images)
+        return logits
+
+    return prepared
+
+
+def _engine(format):
+    """Returns what runs a format; the SavedModels have one in common."""
+    return format.removeprefix("sparse_")
 
 
 def _evenly_chosen(examples, size, least):
@@ -147,28 +221,27 @@ def _evenly_chosen(examples, size, least):
     return images.numpy(), test.labels
 
 
-def _options(examples, compact, quantization):
-    """Returns the options of `snip_tf.export` by format."""
-    options = {name: {"compact": bool(compact)} for name in exporting.FORMATS}
-    options["litert"] = {
-        "compact": compact is None or compact,
-        "quantization": quantization,
-    }
-    if quantization == "int8":
-        size = min(_CALIBRATION_IMAGES, len(examples.train.labels))
-        images, _ = data.scoring_batch(examples, size=size, seed=0)
-        options["litert"]["calibration_data"] = images
-    return options
+def _size_of(path):
+    files = [path] if path.is_file() else path.rglob("*")
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
-def _export(options, threads, model, name, directory, network):
-    """Writes a network in a format and loads it back, as a `Case`."""
-    options = options[name]
-    path = snip_tf.export(
-        model, directory / name, format=name, overwrite=True, **options
-    )
-    if options["compact"]:
-        model = snip_tf.compact(model)
-    loaded = engines.load(path, name, threads=threads)
-    quantized = options.get("quantization") is not None
-    return comparison.Case(name, network, path, model, loaded, quantized)
+def _logits(prepared, images):
+    batches = np.split(images, range(100, len(images), 100))
+    return np.concatenate([prepared(batch)() for batch in batches])
+
+
+def _error(logits, labels):
+    return 100 * float(np.mean(logits.argmax(axis=1) != labels))
+
+
+def _check(row, error):
+    """Refuses a network with other outputs than the masked one."""
+    # NaN is not within it either.
+    if not row["difference"] <= TOLERANCE or row["test_error"] != error:
+        raise ValueError(
+            f"The {row['format']} export must give the masked network's logits "
+            f"within {TOLERANCE:g} and its test error, {error:.2f}%. Received: "
+            f"logits that differ by {row['difference']:.2g}, a test error of "
+            f"{row['test_error']:.2f}%"
+        )

@@ -2,8 +2,11 @@
 
 import sys
 
+import tensorflow as tf
 from absl import app, flags, logging
 
+# What bad input raises, and TensorFlow where disc or memory are full.
+_EXPECTED = ValueError, OSError, ImportError, tf.errors.ResourceExhaustedError
 _STOPPED = 130  # what shells report of a program that Ctrl-C ended
 
 
@@ -20,7 +23,7 @@ def run(main):
             logging.set_verbosity(logging.WARNING)  # TFDS reports each read
         try:
             main()
-        except (ValueError, OSError, ImportError) as error:
+        except _EXPECTED as error:
             logging.debug("Where it was refused:", exc_info=True)
             sys.exit(f"error: {error}")
         except KeyboardInterrupt:

@@ -5,13 +5,15 @@ import functools
 import hashlib
 import importlib.metadata
 import json
-import os
 import pathlib
 import platform
+import re
 import subprocess
 
 import keras
 import numpy as np
+
+from snip_tf.experiments import processes
 
 # Raise it when a change to the code makes a run compute other numbers: runs
 # that were stopped before then do not go on.
@@ -40,7 +42,7 @@ def surroundings(backend=None):
         "arithmetic": ARITHMETIC,
         "commit": _commit(),
         "processor": _processor(),
-        "cores": _cores(),
+        "cores": len(processes.usable_cores()),
     }
 
 
@@ -93,39 +95,19 @@ def _commit():
 
     It ends with "-dirty" if the code was changed since; results do not count.
     """
-    commit = _git("rev-parse", "--short", "HEAD")
-    changes = _git(
-        "status", "--porcelain", "--untracked-files=no", "--", *_CODE
-    )
-    return f"{commit}-dirty" if commit and changes else commit or None
-
-
-def _git(*arguments):
-    """Returns what git says of the repository of this file."""
+    git = ["git", "-C", pathlib.Path(__file__).parents[2]]
+    ask = functools.partial(subprocess.run, capture_output=True, text=True)
     try:
-        process = subprocess.run(
-            ["git", *arguments],
-            cwd=pathlib.Path(__file__).parents[2],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        commit = ask([*git, "rev-parse", "--short", "HEAD"]).stdout.strip()
+        changes = ask([*git, "diff", "--quiet", "HEAD", "--", *_CODE])
     except OSError:  # no git
-        return ""
-    return process.stdout.strip()
-
-
-def _cores():
-    """Returns the number of cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count()
+        return None
+    dirty = "-dirty" if changes.returncode else ""
+    return commit + dirty if commit else None
 
 
 def _processor():
-    try:
-        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.split(":")[1] for line in lines if "model name" in line]
-    return names[0].strip() if names else platform.processor()
+    file = pathlib.Path("/proc/cpuinfo")
+    text = file.read_text() if file.exists() else ""
+    name = re.search("model name.*: (.*)", text)
+    return name[1] if name else platform.processor()

@@ -12,7 +12,6 @@ import contextlib
 import json
 import os
 import pathlib
-import re
 import shutil
 
 from snip_tf import _atomic
@@ -20,18 +19,15 @@ from snip_tf.experiments import checkpoints, provenance
 
 try:
     import fcntl
-except ImportError:  # not a Unix
+except ImportError:  # on Windows, where nothing is held
     fcntl = None
 
 CONFIG, MODEL, RESULT = "config.json", "model.keras", "result.json"
 
 # What tells config.json of a run from other programs' files of that name.
-_MARK, _FORMAT = "snip_tf_run", 1
-# What a run writes, and what stays of a file if it is killed meanwhile.
-_OWN = re.compile(
-    r"history\.csv|logs"  # logs of TensorBoard, earlier
-    r"|\.?(config\.json|checkpoint\.npz|model\.keras|result\.json)(-.*)?"
-)
+_MARK = "snip_tf_run"
+# Without the result no directory counts as finished: it is removed first.
+_LEFT_BEHIND = (RESULT, MODEL, checkpoints.FILE, checkpoints.HISTORY)
 
 
 def check(path, identity, *, overwrite=False):
@@ -47,17 +43,16 @@ def check(path, identity, *, overwrite=False):
 
     Raises:
         FileExistsError: If it holds a finished run, another one that was
-            stopped, or anything that is no run.
+            stopped, or anything but a run.
     """
     path = pathlib.Path(path)
-    names = os.listdir(path) if path.is_dir() else []
     config = _config(path)
-    if names and not (config and all(map(_OWN.fullmatch, names))):
+    if config is None and path.is_dir() and os.listdir(path):
         raise FileExistsError(
-            "The run directory must be new, empty or hold an earlier run and "
-            f"nothing else. Received: {path}"
+            "The run directory must be new, empty or hold an earlier run. "
+            f"Received: {path}"
         )
-    if RESULT in names:
+    if (path / RESULT).exists():
         if overwrite:
             return False
         raise FileExistsError(
@@ -65,16 +60,14 @@ def check(path, identity, *, overwrite=False):
             "or pass --overwrite to replace it"
         )
     steps = checkpoints.steps_done(path / checkpoints.FILE)
-    if not steps:
-        return False
-    apart = provenance.differences(identity, config)
+    apart = provenance.differences(identity, config) if steps else []
     if apart and not overwrite:
         raise FileExistsError(
             f"{path} holds another run, stopped after {steps:,} steps. It "
             f"differs in {', '.join(apart)}. Choose another --run_dir, or pass "
             "--overwrite to replace it"
         )
-    return not apart
+    return bool(steps) and not apart
 
 
 @contextlib.contextmanager
@@ -100,14 +93,13 @@ def opened(path, settings, identity, *, overwrite=False):
     path = pathlib.Path(path)
     with locked(path):
         goes_on = check(path, identity, overwrite=overwrite)
-        # The result first: without it no directory is taken as finished. The
-        # settings never: without them it is none of a run.
-        for name in sorted(os.listdir(path), key=lambda name: name != RESULT):
-            if name != CONFIG and (name.startswith(".") or not goes_on):
-                _remove(path / name)
+        for name in (CONFIG, *_LEFT_BEHIND):
+            for half_written in path.glob(f".{name}-*"):
+                shutil.rmtree(half_written)
         if not goes_on:
-            config = {_MARK: _FORMAT, **settings, **identity}
-            write_json(path / CONFIG, config)
+            for name in _LEFT_BEHIND:
+                (path / name).unlink(missing_ok=True)
+            write_json(path / CONFIG, {_MARK: 1, **settings, **identity})
         yield path
 
 
@@ -123,26 +115,18 @@ def locked(path):
     if fcntl is None:
         yield
         return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise BlockingIOError(
-            "Runs side by side must have directories of their own (--run_dir, "
-            f"--runs_dir). Received: {path}, in use by another process"
-        ) from error
-    try:
+    with contextlib.ExitStack() as stack:
+        descriptor = os.open(path, os.O_RDONLY)
+        stack.callback(os.close, descriptor)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BlockingIOError(
+                "Runs side by side must have directories of their own "
+                f"(--run_dir, --runs_dir). Received: {path}, in use by another "
+                "process"
+            ) from error
         yield
-    finally:
-        os.close(descriptor)
-
-
-def _remove(path):
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
 
 
 def read_config(path):
@@ -152,7 +136,7 @@ def read_config(path):
         ValueError: If it is not the directory of a run.
     """
     config = _config(pathlib.Path(path))
-    if not config:
+    if config is None:
         raise ValueError(
             f"--run_dir must be the directory of a run. Received: {path}"
         )

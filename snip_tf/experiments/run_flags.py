@@ -19,25 +19,10 @@ from snip_tf.experiments import program, run_directory, runs
 FLAGS = flags.FLAGS
 flags.disclaim_key_flags()
 
-_DEFINE = {
-    int: flags.DEFINE_integer,
-    float: flags.DEFINE_float,
-    bool: flags.DEFINE_bool,
-    str: flags.DEFINE_string,
-}
 _CHOICES = {
     "model": models.NAMES,
     "criterion": scores.SCORES,
     "optimizer": training.OPTIMIZERS,
-}
-_LEAST = {
-    "batch_size": 1,
-    "l2": 0.0,
-    "learning_rate": 0.0,
-    "score_batch_size": 1,
-    "seed": 0,
-    "steps": 1,
-    "validate_every": 1,
 }
 
 # What is there for the scores alone, and for a network that is built.
@@ -61,11 +46,6 @@ def define_run_dir(default=None, text="by default one under runs/."):
     flags.DEFINE_string("run_dir", default, f"Directory of the run; {text}")
 
 
-def define_overwrite(text):
-    """Defines --overwrite."""
-    flags.DEFINE_bool("overwrite", False, text)
-
-
 def define_list(name, default, known, text):
     """Defines a flag of names, separated by commas, that must be known."""
     names = ", ".join(known)
@@ -79,50 +59,58 @@ def define_run():
     """Defines the flags of building and pruning: read them by `settings`."""
     define_data()
     define_run_dir()
-    define_overwrite(
+    flags.DEFINE_bool(
+        "overwrite",
+        False,
         "Replace a finished run in the run directory, or another one that was "
-        "stopped. The same goes on."
+        "stopped. The same goes on.",
     )
     names = {"model", "sparsity", "seed", *_BUILDING} - {"score_batch_size"}
     _define(runs.Settings, names)
-    _define(runs.Settings, {"score_batch_size"}, "by default one batch")
+    _define(runs.Settings, ["score_batch_size"], "one batch")
 
 
 def define_recipe():
     """Defines the flags of training; `settings` reads them where they are."""
-    names = {field.name for field in dataclasses.fields(training.Recipe)}
-    _define(training.Recipe, names, "by default that of the data set")
-    _define(runs.Settings, {"validate_every"}, "by default 1000, or all")
+    fields = dataclasses.fields(training.Recipe)
+    _define(training.Recipe, [f.name for f in fields], "that of the data set")
+    _define(runs.Settings, ["validate_every"], "1000, or all")
 
 
 def _define(cls, names, default=None):
     """Defines flags for fields of a dataclass, in the words of its docstring.
 
-    Args:
-        cls: The dataclass.
-        names: The names of the fields.
-        default: What the default is in words; it is then None.
+    They are None unless they are given; `default` says in words what happens
+    then, if it is not the default of the class.
     """
     texts = re.findall(
-        r"^    (\w+): (.*(?:\n {8}.*)*)", inspect.getdoc(cls) or "", re.M
+        r"^    (\w+): (.*(?:\n {8}.*)*)", inspect.getdoc(cls), re.M
     )
     texts = {name: " ".join(text.split()) for name, text in texts}
-    for field in dataclasses.fields(cls):
-        name, value = field.name, None if default else field.default
-        if name not in names:
-            continue
-        if value is dataclasses.MISSING:
-            value = None
-        text = texts.get(name, "") + (f" ({default})" if default else "")
-        kind = (typing.get_args(field.type) or [field.type])[0]
+    for name in names:
+        otherwise = default or getattr(cls, name, None)
+        text = f"{texts[name]} (by default {otherwise})"
+        hint = typing.get_type_hints(cls)[name]
+        kind = (typing.get_args(hint) or [hint])[0]
         if name in _CHOICES:
-            flags.DEFINE_enum(name, value, _CHOICES[name], text)
+            flags.DEFINE_enum(name, None, _CHOICES[name], text)
         elif name == "drops":
-            flags.DEFINE_list(name, value, text)
-        elif name in _LEAST:
-            _DEFINE[kind](name, value, text, lower_bound=_LEAST[name])
+            flags.DEFINE_list(name, None, text)
+        elif kind is bool:
+            flags.DEFINE_bool(name, None, text)
+        elif kind is str:
+            flags.DEFINE_string(name, None, text)
+        elif kind is int:
+            flags.DEFINE_integer(name, None, text, lower_bound=0)
         else:
-            _DEFINE[kind](name, value, text)
+            flags.DEFINE_float(name, None, text, lower_bound=0)
+
+
+def _given(cls):
+    """Returns the flags of fields of a dataclass that were given."""
+    names = {field.name for field in dataclasses.fields(cls)} & set(FLAGS)
+    values = {name: FLAGS[name].value for name in names}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def settings(model=None):
@@ -131,13 +119,14 @@ def settings(model=None):
     Args:
         model: The network of --pruned_model; by default one is built.
     """
-    recipe = _recipe()
-    names = {field.name for field in dataclasses.fields(runs.Settings)}
-    given = {name: FLAGS[name].value for name in names & set(FLAGS)}
-    given |= {"dataset": _dataset(), "recipe": recipe}
-    if not given.get("validate_every"):
-        steps = recipe.steps
-        given["validate_every"] = steps if steps % 1000 else 1000
+    dataset = FLAGS.dataset or "mnist"
+    recipe = _recipe(training.RECIPES[dataset])
+    defaults = {
+        "score_batch_size": recipe.batch_size,
+        "validate_every": recipe.steps if recipe.steps % 1000 else 1000,
+    }
+    given = defaults | _given(runs.Settings)
+    given |= {"dataset": dataset, "recipe": recipe}
     if model is not None:
         program.refuse(
             ("model", "sparsity", *_BUILDING),
@@ -146,14 +135,12 @@ def settings(model=None):
         given |= dict.fromkeys(_BUILDING)
         given["model"] = model.name
         given["sparsity"] = snip_tf.model_sparsity(model)
-        return runs.Settings(**given)
-    if given["model"] is None:
+    if "model" not in given:
         raise app.UsageError(
             f"--model must be given: one of {', '.join(models.NAMES)}"
         )
-    if not given["sparsity"]:
+    if not given.get("sparsity"):
         program.refuse(_SCORING, "Without --sparsity nothing is pruned")
-    given["score_batch_size"] = given["score_batch_size"] or recipe.batch_size
     return runs.Settings(**given)
 
 
@@ -165,21 +152,14 @@ def run_dir(settings, prefix=""):
     )
 
 
-def _dataset():
-    return FLAGS.dataset or "mnist"
-
-
-def _recipe():
-    """Returns the data set's recipe, changed by the flags if they are there."""
-    recipe = training.RECIPES[_dataset()]
-    names = {field.name for field in dataclasses.fields(recipe)} & set(FLAGS)
-    given = {name: FLAGS[name].value for name in names}
-    given = {name: value for name, value in given.items() if value is not None}
+def _recipe(recipe):
+    """Returns a data set's recipe, changed by the flags if they are there."""
+    given = _given(training.Recipe)
     if given.get("optimizer") == "adam":
         program.refuse(["momentum"], "Adam has no momentum of SGD's")
     if "drops" in given:
         try:
-            given["drops"] = tuple(int(drop) for drop in given["drops"])
+            given["drops"] = tuple(map(int, given["drops"]))
         except ValueError as error:
             raise app.UsageError(
                 "--drops must be steps, as in --drops=10000,15000. Received: "

@@ -9,6 +9,7 @@ import sys
 import time
 
 import keras
+import numpy as np
 
 import snip_tf
 from snip_tf import data as data_module
@@ -56,12 +57,11 @@ def run(
     if model is None:
         model, results["prune_seconds"] = build_and_prune(settings, data)
     check_fits(model, data)
-    print(snip_tf.summary(model), flush=True)
+    summary = snip_tf.summary(model)
+    print(summary, flush=True)
+    given, me = dataclasses.asdict(settings), identity(settings, model) | kind
     with run_directory.opened(
-        path,
-        dataclasses.asdict(settings),
-        identity(settings, model) | kind,
-        overwrite=overwrite,
+        path, given, me, overwrite=overwrite
     ) as directory:
         file = directory / run_directory.MODEL
         if train:
@@ -70,8 +70,11 @@ def run(
         else:
             run_directory.save_model(model, file)
         result = {
-            **dataclasses.asdict(settings),
-            **kept(model),
+            **given,
+            "weights": summary.weights,
+            "kept": summary.kept,
+            "sparsity_reached": summary.sparsity,
+            "kept_per_weight": {row.name: row.kept for row in summary.rows},
             **results,
             **surroundings(),
         }
@@ -168,42 +171,38 @@ def check_fits(model, data):
         )
 
 
-def kept(model):
-    """Returns how many weights of a network are left, and of which."""
-    summary = snip_tf.summary(model)
-    return {
-        "weights": summary.weights,
-        "kept": summary.kept,
-        "sparsity_reached": summary.sparsity,
-        "kept_per_weight": {row.name: row.kept for row in summary.rows},
-    }
-
-
 def _train(settings, model, data, directory, callbacks):
     """Trains a network to the last step; returns the `checkpoints.Progress`."""
-    period = settings.validate_every
+    recipe, period = settings.recipe, settings.validate_every
+    without_l2 = keras.metrics.SparseCategoricalCrossentropy(
+        from_logits=True, name="cross_entropy"
+    )
     training.compile_model(
         model,
-        settings.recipe,
+        recipe,
         steps_per_execution=max(n for n in range(1, 51) if period % n == 0),
-        # The loss without its L2.
-        metrics=[
-            keras.metrics.SparseCategoricalCrossentropy(
-                from_logits=True, name="cross_entropy"
-            )
-        ],
+        metrics=[without_l2],
     )
     progress = checkpoints.restore(directory / checkpoints.FILE, model)
-    start = progress.step
-    if start:
-        print(f"Going on after {start:,} steps", flush=True)
-    training.fit(
-        model,
-        _training_batches(settings, data, start),
-        settings.recipe,
-        validate_every=period,
-        validation=data_module.evaluation_batches(data, "validation"),
-        start=start,
+    if progress.step:
+        print(f"Going on after {progress.step:,} steps", flush=True)
+    validation = data_module.evaluation_batches(data, "validation")
+    if settings.random_labels:
+        data = data_module.with_shuffled_labels(data, seed=settings.seed)
+    model.fit(
+        data_module.training_batches(
+            data,
+            batch_size=recipe.batch_size,
+            seed=settings.seed,
+            start=progress.step,
+            stop=recipe.steps,
+            augment=settings.dataset.startswith("cifar"),
+        ),
+        steps_per_epoch=period,
+        initial_epoch=progress.step // period,
+        epochs=recipe.steps // period,
+        validation_data=validation,
+        shuffle=False,
         callbacks=[
             keras.callbacks.TerminateOnNaN(),
             checkpoints.Checkpoints(directory, progress, settings),
@@ -222,28 +221,13 @@ def _train(settings, model, data, directory, callbacks):
     return progress
 
 
-def _training_batches(settings, data, start):
-    """Returns the batches from a step to the last."""
-    if settings.random_labels:
-        data = data_module.with_shuffled_labels(data, seed=settings.seed)
-    return data_module.training_batches(
-        data,
-        batch_size=settings.recipe.batch_size,
-        seed=settings.seed,
-        start=start,
-        stop=settings.recipe.steps,
-        augment=settings.dataset.startswith("cifar"),
-    )
-
-
 def _evaluate(settings, model, data, file, progress):
     """Returns the results of a trained network, and saves it."""
     test = data_module.evaluation_batches(data, "test")
-    last_error = training.error_of(model, test)
+    last_error, last = error_of(model, test), model.get_weights()
     run_directory.save_model(model, file)
-    last = model.get_weights()
     model.set_weights(progress.best)
-    best_error = training.error_of(model, test)
+    best_error = error_of(model, test)
     model.set_weights(last)
     history = progress.history
     accuracy = history["val_accuracy"]
@@ -252,10 +236,26 @@ def _evaluate(settings, model, data, file, progress):
         "test_error": last_error,
         "test_error_at_best_validation": best_error,
         "best_validation_step": best_period * settings.validate_every,
-        "validation_error": training.error_percentage(accuracy[-1]),
-        "train_error": training.error_percentage(history["accuracy"][-1]),
+        "validation_error": _percentage(accuracy[-1]),
+        "train_error": _percentage(history["accuracy"][-1]),
         "train_loss": history["loss"][-1],
         # The mean over each period, without L2.
         "train_cross_entropies": history["cross_entropy"],
         "train_seconds": progress.seconds,
     }
+
+
+def error_of(model, batches):
+    """Returns the error of a compiled model on the batches, in percent."""
+    results = model.evaluate(batches, verbose=0, return_dict=True)
+    if not np.isfinite(results["loss"]):
+        raise ValueError(
+            "The loss must be finite: the training diverged. Received: "
+            f"loss={results['loss']}"
+        )
+    return _percentage(results["accuracy"])
+
+
+def _percentage(accuracy):
+    """Returns the error in percent, free of single precision's last digits."""
+    return round(100 * (1 - accuracy), 4)

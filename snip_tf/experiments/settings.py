@@ -76,7 +76,7 @@ class Settings:
 
     def __post_init__(self):
         # Refused now, not after minutes of loading and tracing.
-        if self.recipe.steps % self.validate_every:
+        if not self.validate_every or self.recipe.steps % self.validate_every:
             raise ValueError(
                 "`validate_every` must divide the number of steps. Received: "
                 f"validate_every={self.validate_every}, "

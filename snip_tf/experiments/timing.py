@@ -27,27 +27,21 @@ def in_turns(runs, *, rounds, before=None):
         A dict of the same names: the 10th percentile over the rounds, the
         median and the 90th percentile, as one array.
     """
+
+    def seconds(run, calls=1):
+        if before:
+            before()
+        start = time.perf_counter()
+        for _ in range(calls):
+            run()
+        return (time.perf_counter() - start) / calls
+
     for run in runs.values():
         run()  # may trace
-    calls = 1
-    fastest = min(_seconds(run, calls, before) for run in runs.values())
-    if before is None:
-        calls = math.ceil(_TURN_SECONDS / fastest)
-    seconds = {name: [] for name in runs}
+    fastest = min(map(seconds, runs.values()))
+    calls = 1 if before else math.ceil(_TURN_SECONDS / fastest)
+    times = {name: [] for name in runs}
     for number in range(rounds):
         for name in reversed(runs) if number % 2 else runs:
-            elapsed = _seconds(runs[name], calls, before)
-            seconds[name].append(elapsed / calls)
-    return {
-        name: np.percentile(values, (10, 50, 90))
-        for name, values in seconds.items()
-    }
-
-
-def _seconds(run, calls, before):
-    if before is not None:
-        before()
-    start = time.perf_counter()
-    for _ in range(calls):
-        run()
-    return time.perf_counter() - start
+            times[name].append(seconds(runs[name], calls))
+    return {name: np.percentile(x, (10, 50, 90)) for name, x in times.items()}

@@ -5,6 +5,7 @@ import dataclasses
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import snip_tf
 from snip_tf import data as data_module
@@ -158,6 +159,17 @@ def test_errors_are_those_after_the_last_and_the_best_validation(
     saved = runs.load_model(tmp_path / "run" / "model.keras")
     kernel = saved.layers[-1].masked_weights()[0][0]
     np.testing.assert_array_equal(kernel, 0)  # of the last step, not the best
+
+
+def test_an_error_is_the_percentage_of_wrong_classes(small_model, small_batch):
+    x, y = small_batch
+    small_model.compile("sgd", small_model.loss, metrics=["accuracy"])
+    wrong = np.mean(np.argmax(small_model(x), axis=1) != y)
+    batches = tf.data.Dataset.from_tensors((x, y))
+    assert runs.error_of(small_model, batches) == pytest.approx(100 * wrong)
+    small_model.layers[1].bias.assign([np.nan] * 3)
+    with pytest.raises(ValueError, match="training diverged. .*loss=nan"):
+        runs.error_of(small_model, batches)
 
 
 class Stopping(keras.callbacks.Callback):
