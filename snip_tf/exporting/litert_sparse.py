@@ -6,7 +6,9 @@ import numpy as np
 from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow.lite.tools import flatbuffer_utils
 
-DTYPES = {
+from snip_tf import tables
+
+_DTYPES = {
     schema.TensorType.FLOAT32: np.dtype("float32"),
     schema.TensorType.FLOAT16: np.dtype("float16"),
     schema.TensorType.INT8: np.dtype("int8"),
@@ -51,26 +53,55 @@ def with_sparse_weights(flatbuffer):
         tensor.buffer for graph in model.subgraphs for tensor in graph.tensors
     ]
     for graph in model.subgraphs:
-        for index, weight in weights_of(model, graph):
+        for index, weight in _weights_of(model, graph):
             shared = buffers.count(weight.buffer) > 1 or index in graph.outputs
             if not shared and _may_be_unpacked(model, graph, index):
                 _store_by_entries(model, graph, index, weight)
     return flatbuffer_utils.convert_object_to_bytearray(model)
 
 
-def weights_of(model, graph):
+def stored_weights(flatbuffer):
+    """Returns a table of how each weight of a LiteRT file is stored.
+
+    By a "sparse" kernel LiteRT multiplies by the stored entries alone. Where a
+    DENSIFY op comes in between, a weight costs the time of a dense one. Source:
+    TensorFlow's lite/kernels/fully_connected.cc and densify.cc, and timed.
+
+    Args:
+        flatbuffer: The bytes of a LiteRT file.
+    """
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(flatbuffer))
+    rows = [("weight", "shape", "dtype", "kernel", "bytes")]
+    for graph in model.subgraphs:
+        for index, weight in _weights_of(model, graph):
+            names = {name for name, _ in _readers_of(model, graph, index)}
+            is_sparse = weight.sparsity and names == {"FULLY_CONNECTED"}
+            values = model.buffers[weight.buffer].data
+            rows.append(
+                (
+                    weight.name.decode().split(";")[0],
+                    "x".join(map(str, weight.shape)),
+                    _DTYPES[weight.type].name,
+                    "sparse" if is_sparse else "dense",
+                    f"{_bytes_of(values, weight.sparsity):,}",
+                )
+            )
+    return tables.aligned(rows, text_columns=4)
+
+
+def _weights_of(model, graph):
     """Returns (index, tensor) of the constants of two axes or more."""
     return [
         (index, tensor)
         for index, tensor in enumerate(graph.tensors)
-        if tensor.type in DTYPES
+        if tensor.type in _DTYPES
         and tensor.shape is not None
         and len(tensor.shape) > 1
         and model.buffers[tensor.buffer].data is not None
     ]
 
 
-def readers_of(model, graph, index):
+def _readers_of(model, graph, index):
     """Returns (name, operator) of the operators that read a tensor."""
     return [
         (flatbuffer_utils.opcode_to_name(model, op.opcodeIndex), op)
@@ -79,7 +110,7 @@ def readers_of(model, graph, index):
     ]
 
 
-def bytes_of(values, sparsity):
+def _bytes_of(values, sparsity):
     """Returns how many bytes a tensor's values and their indices take."""
     vectors = [
         vector.values
@@ -92,26 +123,26 @@ def bytes_of(values, sparsity):
 
 def _may_be_unpacked(model, graph, index):
     """Returns whether all readers of a tensor are among those known to work."""
-    readers = readers_of(model, graph, index)
+    readers = _readers_of(model, graph, index)
     if {name for name, _ in readers} != {"DEQUANTIZE"}:
         return {name for name, _ in readers} <= _READERS
     return all(
         name in _READERS_OF_DEQUANTIZED
         for _, dequantize in readers
-        for name, _ in readers_of(model, graph, dequantize.outputs[0])
+        for name, _ in _readers_of(model, graph, dequantize.outputs[0])
     )
 
 
 def _store_by_entries(model, graph, index, weight):
     """Changes how a weight is stored, if that takes fewer bytes."""
     buffer = model.buffers[weight.buffer]
-    dense = np.frombuffer(buffer.data.tobytes(), DTYPES[weight.type])
+    dense = np.frombuffer(buffer.data.tobytes(), _DTYPES[weight.type])
     dense = dense.reshape(weight.shape)
     values, sparsity = _by_entries(dense)
-    if bytes_of(values, sparsity) + _DENSIFY_BYTES > dense.nbytes:
+    if _bytes_of(values, sparsity) + _DENSIFY_BYTES > dense.nbytes:
         return
     buffer.data, weight.sparsity = values.view(np.uint8), sparsity
-    readers = readers_of(model, graph, index)
+    readers = _readers_of(model, graph, index)
     has_sparse_kernel = dense.dtype == np.float32 and all(
         name == "FULLY_CONNECTED" and operator.inputs[1] == index
         for name, operator in readers
