@@ -75,11 +75,11 @@ def export(
             is no earlier export.
         OSError: If it cannot be written.
     """
-    options = {
-        "quantization": quantization,
-        "calibration_data": calibration_data,
-        "dense": dense,
-    }
+    options = dict(
+        quantization=quantization,
+        calibration_data=calibration_data,
+        dense=dense,
+    )
     _check_options(model, format, options)
     # A link is followed: what it leads to is replaced.
     directory = pathlib.Path(directory).resolve()

@@ -44,9 +44,6 @@ def with_sparse_weights(flatbuffer):
     Fully connected float32 weights that are sparse enough stay sparse: LiteRT
     multiplies by the entries. A DENSIFY op unpacks the others when the model
     is loaded.
-
-    Args:
-        flatbuffer: The bytes of a LiteRT file.
     """
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(flatbuffer))
     buffers = [
@@ -61,14 +58,11 @@ def with_sparse_weights(flatbuffer):
 
 
 def stored_weights(flatbuffer):
-    """Returns a table of how each weight of a LiteRT file is stored.
+    """Returns a table of how each weight of a LiteRT file's bytes is stored.
 
     By a "sparse" kernel LiteRT multiplies by the stored entries alone. Where a
     DENSIFY op comes in between, a weight costs the time of a dense one. Source:
     TensorFlow's lite/kernels/fully_connected.cc and densify.cc, and timed.
-
-    Args:
-        flatbuffer: The bytes of a LiteRT file.
     """
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(flatbuffer))
     rows = [("weight", "shape", "dtype", "kernel", "bytes")]
@@ -77,15 +71,11 @@ def stored_weights(flatbuffer):
             names = {name for name, _ in _readers_of(model, graph, index)}
             is_sparse = weight.sparsity and names == {"FULLY_CONNECTED"}
             values = model.buffers[weight.buffer].data
-            rows.append(
-                (
-                    weight.name.decode().split(";")[0],
-                    "x".join(map(str, weight.shape)),
-                    _DTYPES[weight.type].name,
-                    "sparse" if is_sparse else "dense",
-                    f"{_bytes_of(values, weight.sparsity):,}",
-                )
-            )
+            name = weight.name.decode().split(";")[0]
+            shape = "x".join(map(str, weight.shape))
+            kernel = "sparse" if is_sparse else "dense"
+            size = f"{_bytes_of(values, weight.sparsity):,}"
+            rows.append((name, shape, _DTYPES[weight.type].name, kernel, size))
     return tables.aligned(rows, text_columns=4)
 
 
@@ -124,31 +114,33 @@ def _bytes_of(values, sparsity):
 def _may_be_unpacked(model, graph, index):
     """Returns whether all readers of a tensor are among those known to work."""
     readers = _readers_of(model, graph, index)
-    if {name for name, _ in readers} != {"DEQUANTIZE"}:
-        return {name for name, _ in readers} <= _READERS
-    return all(
-        name in _READERS_OF_DEQUANTIZED
-        for _, dequantize in readers
-        for name, _ in _readers_of(model, graph, dequantize.outputs[0])
-    )
+    names, known = {name for name, _ in readers}, _READERS
+    if names == {"DEQUANTIZE"}:
+        known = _READERS_OF_DEQUANTIZED
+        names = {
+            name
+            for _, dequantize in readers
+            for name, _ in _readers_of(model, graph, dequantize.outputs[0])
+        }
+    return names <= known
 
 
 def _store_by_entries(model, graph, index, weight):
     """Changes how a weight is stored, if that takes fewer bytes."""
     buffer = model.buffers[weight.buffer]
-    dense = np.frombuffer(buffer.data.tobytes(), _DTYPES[weight.type])
-    dense = dense.reshape(weight.shape)
+    dense = buffer.data.view(_DTYPES[weight.type]).reshape(weight.shape)
     values, sparsity = _by_entries(dense)
     if _bytes_of(values, sparsity) + _DENSIFY_BYTES > dense.nbytes:
         return
     buffer.data, weight.sparsity = values.view(np.uint8), sparsity
     readers = _readers_of(model, graph, index)
-    has_sparse_kernel = dense.dtype == np.float32 and all(
-        name == "FULLY_CONNECTED" and operator.inputs[1] == index
-        for name, operator in readers
-    )
-    if not has_sparse_kernel or (
-        len(values) > _SPARSE_KERNEL_DENSITY * dense.size
+    if (
+        dense.dtype != np.float32
+        or len(values) > _SPARSE_KERNEL_DENSITY * dense.size
+        or not all(
+            name == "FULLY_CONNECTED" and operator.inputs[1] == index
+            for name, operator in readers
+        )
     ):
         _densify(model, graph, index, [operator for _, operator in readers])
         return
@@ -169,18 +161,14 @@ def _by_entries(dense):
     rows = kept.reshape(-1, dense.shape[-1])
     sparsity = schema.SparsityParametersT()
     sparsity.traversalOrder = np.arange(dense.ndim, dtype=np.int32)
-    sparsity.dimMetadata = []
-    for size in dense.shape[:-1]:
-        axis = schema.DimensionMetadataT()
+    sparsity.dimMetadata = [schema.DimensionMetadataT() for _ in dense.shape]
+    for axis, size in zip(sparsity.dimMetadata, dense.shape, strict=True):
         axis.format, axis.denseSize = schema.DimensionType.DENSE, size
-        sparsity.dimMetadata.append(axis)
-    axis = schema.DimensionMetadataT()
-    axis.format = schema.DimensionType.SPARSE_CSR
-    axis.arraySegmentsType, axis.arraySegments = _integers(
-        np.cumsum([0, *rows.sum(axis=1)])
-    )
-    axis.arrayIndicesType, axis.arrayIndices = _integers(np.nonzero(rows)[1])
-    sparsity.dimMetadata.append(axis)
+    last = sparsity.dimMetadata[-1]
+    last.format, last.denseSize = schema.DimensionType.SPARSE_CSR, 0
+    ends, indices = np.cumsum([0, *rows.sum(axis=1)]), np.nonzero(rows)[1]
+    last.arraySegmentsType, last.arraySegments = _integers(ends)
+    last.arrayIndicesType, last.arrayIndices = _integers(indices)
     return dense[kept], sparsity
 
 
