@@ -31,11 +31,16 @@ class Call:
 
         Operations may have numbers as well, as in `x + 1.0`.
         """
-        is_layer = isinstance(self.layer, keras.Layer)
-        allowed = (keras.KerasTensor, *(() if is_layer else (int, float)))
-        given = keras.tree.flatten(self.args)
+        numbers = () if isinstance(self.layer, keras.Layer) else (int, float)
         return _are_defaults(self.kwargs) and all(
-            isinstance(value, allowed) for value in given
+            isinstance(value, (keras.KerasTensor, *numbers))
+            for value in keras.tree.flatten(self.args)
+        )
+
+    def given(self, found):
+        """Returns what it is called with, for other tensors by id."""
+        return keras.tree.map_structure(
+            lambda value: found.get(id(value), value), (self.args, self.kwargs)
         )
 
 
@@ -80,16 +85,14 @@ def _unfold(model, inputs, calls, training=None):
     for node in _keras.graph_nodes(model):
         if any(id(tensor) not in found for tensor in node.input_tensors):
             continue  # what is not computed from the model's inputs
-        layer = node.operation
-        args, kwargs = keras.tree.map_structure(
-            lambda value: found.get(id(value), value),
-            (node.arguments.args, node.arguments.kwargs),
-        )
+        layer, given = node.operation, node.arguments
+        call = Call(layer, given.args, given.kwargs, node.outputs)
+        args, kwargs = call.given(found)
         if training is not None and isinstance(layer, keras.Layer):
             kwargs = {**kwargs, "training": training}
         if is_graph(layer) and _can_unfold(layer, args, kwargs):
-            given = keras.tree.flatten(args)
-            outputs = _unfold(layer, given, calls, kwargs.get("training"))
+            inside = keras.tree.flatten(args), calls, kwargs.get("training")
+            outputs = _unfold(layer, *inside)
         else:
             outputs = [_fresh(tensor) for tensor in node.outputs]
             calls.append(Call(layer, args, kwargs, outputs))

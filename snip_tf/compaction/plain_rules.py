@@ -68,15 +68,10 @@ class _Elementwise(Rule):
 
     def forward(self, call, weights, inputs):
         known = ~np.isnan(inputs).any(axis=0)
-        values = iter(np.nan_to_num(inputs).astype("float32")[:, None])
-        args = keras.tree.map_structure(
-            lambda value: (
-                keras.ops.convert_to_tensor(next(values))
-                if isinstance(value, keras.KerasTensor)
-                else value
-            ),
-            call.args,
-        )
+        values = np.nan_to_num(inputs)[:, None]
+        values = keras.ops.convert_to_tensor(values, "float32")
+        ids = map(id, call.inputs)
+        args, _ = call.given(dict(zip(ids, values, strict=True)))
         # Not the layer itself, which notes down that it was called.
         outputs = keras.ops.convert_to_numpy(call.layer.call(*args))[0]
         ties = [np.arange(len(known)) for _ in inputs]

@@ -32,13 +32,10 @@ class Rebuilding:
 
     def _call(self, step):
         call, layer = step.call, step.call.layer
-        args, kwargs = keras.tree.map_structure(
-            lambda value: self._found.get(id(value), value),
-            (call.args, call.kwargs),
-        )
+        args, kwargs = call.given(self._found)
         if id(layer) in self._twins:
             return self._twins[id(layer)](*args, **kwargs)
-        config, values = {}, None
+        config, values = {}, {}
         if step.rule is not None:
             kept = [self._kept[id(tensor)] for tensor in call.inputs]
             if step.rule.can_select:
@@ -52,7 +49,12 @@ class Rebuilding:
             return layer(*args, **kwargs)
         twin.name = self._unused_name(layer.name)
         result = twin(*args, **kwargs)
-        _fill(twin, layer, values)
+        weights = getattr(twin, "weights", [])  # operations have none
+        given = [values.get(weight.name, weight) for weight in weights]
+        if step.rule is None:
+            given = getattr(layer, "weights", [])
+        for weight, value in zip(weights, given, strict=True):
+            weight.assign(value)
         return result
 
     def _selected(self, step, args, kept):
@@ -119,15 +121,3 @@ def _is_object(layer, name):
     return callable(value) and not (
         isinstance(value, keras.Layer) or inspect.ismethod(value)
     )
-
-
-def _fill(twin, layer, values):
-    """Assigns the weights of a twin: by name, or None for those of the layer.
-
-    Operations have none.
-    """
-    weights = given = getattr(twin, "weights", [])
-    if values is None:
-        given = getattr(layer, "weights", [])
-    for weight, value in zip(weights, given, strict=True):
-        weight.assign((values or {}).get(weight.name, value))

@@ -75,16 +75,12 @@ def convert(model, *, quantization=None, calibration_data=None, dense=False):
 
 
 def interpreter(flatbuffer, *, threads=None):
-    """Returns LiteRT's interpreter of a file, of the package ai-edge-litert.
+    """Returns LiteRT's interpreter of the bytes of a file.
 
     `tf.lite.Interpreter` is the same, but TensorFlow is to lose it.
 
-    Args:
-        flatbuffer: The bytes of a LiteRT file.
-        threads: How many threads it may use; by default one.
-
     Raises:
-        ImportError: If ai-edge-litert is not installed.
+        ImportError: If the package ai-edge-litert is not installed.
     """
     try:
         from ai_edge_litert.interpreter import Interpreter

@@ -17,16 +17,11 @@ _INDEX_TYPES = {"Uint8": np.uint8, "Uint16": np.uint16, "Int32": np.int32}
 # The ops that compute the same from a weight that DENSIFY unpacks, and those
 # that do with a DEQUANTIZE in between. XNNPACK takes that pair as one; of an op
 # that it does not run itself it then leaves the weight unset.
-_READERS = {
-    "BATCH_MATMUL",
-    "CONV_2D",
-    "CONV_3D",
-    "DEPTHWISE_CONV_2D",
-    "FULLY_CONNECTED",
-    "GATHER",
-    "TRANSPOSE_CONV",
-}
 _READERS_OF_DEQUANTIZED = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
+_READERS = {
+    *_READERS_OF_DEQUANTIZED,
+    *("BATCH_MATMUL", "CONV_3D", "GATHER", "TRANSPOSE_CONV"),
+}
 # With at most this fraction of entries left LiteRT's sparse kernel is about as
 # fast as its dense one or faster, at batch 1. The two meet at 0.04 (128x512
 # weights) to 0.1 (784x300), at batch 10 near 0.03, on x86 with AVX-512.

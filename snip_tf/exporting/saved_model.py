@@ -53,10 +53,8 @@ class _Decoder(tf.saved_model.experimental.TrackableResource):
     """Makes the weights dense when the SavedModel is loaded.
 
     A TensorFlow resource for what TensorFlow does with one: it calls
-    `_initialize` once all variables have their values from the file.
-
-    Args:
-        codes: A list of pairs: the variable of a weight, and that of its code.
+    `_initialize` once all variables have their values from the file. `codes`
+    are pairs: the variable of a weight, and that of its code.
     """
 
     def __init__(self, codes):

@@ -92,20 +92,24 @@ def test_a_constant_unit_goes_into_the_next_bias():
     )
 
 
-def test_a_layer_without_a_bias_gets_one_for_the_constants():
+@pytest.mark.parametrize("mask_bias", [False, True])
+def test_a_layer_without_a_bias_gets_one_for_the_constants(mask_bias):
+    options = {"use_bias": False, "mask_bias": mask_bias}
     model = keras.Sequential(
         [
             keras.Input((2,)),
             layers.Dense(2, bias_initializer="ones"),
-            layers.Dense(1, use_bias=False, kernel_initializer="ones"),
+            layers.Dense(1, kernel_initializer="ones", **options),
         ]
     )
     _with_masks(model, np.array([[1, 0], [1, 0]]), np.ones((2, 1)))
-    small = snip_tf.compact(snip_tf.strip(model))
-    assert np.array(small.layers[-1].bias) == [1]
-    np.testing.assert_allclose(
-        _output(small, _x(2)), _output(model, _x(2)), atol=1e-6
-    )
+    expected = _output(model, _x(2))
+    for small in (
+        snip_tf.compact(model),
+        snip_tf.compact(snip_tf.strip(model)),
+    ):
+        assert np.array(small.layers[-1].bias) == [1]
+        np.testing.assert_allclose(_output(small, _x(2)), expected, atol=1e-6)
 
 
 def test_for_training_a_bias_that_learns_keeps_its_unit():

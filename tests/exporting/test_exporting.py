@@ -367,6 +367,7 @@ def test_the_example_of_its_docstring_runs():
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The masks of these kernels:UserWarning")
+@pytest.mark.filterwarnings(test_compaction.WHOLE)
 @pytest.mark.parametrize("sparsity", [0.5, 0.9, 0.99])
 @pytest.mark.parametrize("build", test_compaction.NETWORKS[:4])
 def test_every_format_gives_the_outputs_of_random_masks(
