@@ -39,9 +39,10 @@ def _rule_for(layer):
         is_stock = cls.__module__.startswith("keras.")
         is_known = is_stock and cls.__name__ in plain_rules.OPERATIONS
         return _RULES[keras.layers.Add] if is_known else None
-    # A subclass of the user's may do anything.
-    if cls in layers.MASKED_CLASSES:
-        cls = layers.stock_class_of(cls)
+    if isinstance(layer, layers.MaskedLayer):
+        # A subclass of the user's may do anything.
+        is_own = cls.__module__.startswith("snip_tf.")
+        cls = layers.stock_class_of(cls) if is_own else None
     return _RULES.get(cls)
 
 

@@ -223,6 +223,18 @@ def test_lenet_300_100_loses_exactly_the_dead_units(batch):
     ]
 
 
+@pytest.mark.parametrize("name", ["lstm_s", "gru_s"])
+def test_the_recurrent_networks_of_the_paper_get_smaller(name):
+    model = snip_tf.models.build(name, units=16)
+    scores = snip_tf.scores.random(model, seed=0)
+    snip_tf.set_masks(model, snip_tf.keep_top(scores, 0.95))
+    small = snip_tf.compact(model)  # and warns of no layer left whole
+    assert small.count_params() < model.count_params()
+    np.testing.assert_allclose(
+        _output(small, _x(28, 28, 1)), _output(model, _x(28, 28, 1)), atol=1e-6
+    )
+
+
 def _random_masks(model, sparsity, generator):
     """Draws masks; every fourth layer is all dead."""
     masks = []
