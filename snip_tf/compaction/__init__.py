@@ -11,7 +11,7 @@ import keras
 
 from snip_tf import _keras
 from snip_tf.compaction.graph import graph_of, is_graph
-from snip_tf.compaction.liveness import liveness_of, names_left_whole
+from snip_tf.compaction.liveness import kept_units, needed_units, steps_of
 from snip_tf.compaction.rebuild import Rebuilding
 
 
@@ -39,36 +39,41 @@ def compact(model, *, for_training=False):
         A functional model, not compiled. Outputs are equal within the
         rounding of float32.
 
+    Warns:
+        Of layers that are left whole, as there is no rule for them or for how
+        they are called.
+
     Raises:
         ValueError: If the model is not built, or not Sequential or functional.
     """
-    if not model.built:
+    if not (model.built and is_graph(model)):
         raise ValueError(
-            "`model` must be built: call it, or give it an Input. Received: "
-            f"model={model.name!r}, not built"
+            "`model` must be built, and Sequential or functional. Received: "
+            f"model={model.name!r} of {type(model).__name__}, "
+            f"built={model.built}"
         )
-    if not is_graph(model):
-        raise ValueError(
-            "`model` must be Sequential or functional. Received: "
-            f"model={model.name!r} of {type(model).__name__}"
-        )
-    for layer in _keras.all_layers(model):
-        if getattr(layer, "lora_enabled", False):
-            raise ValueError(
-                "`model` must have no LoRA, which adds to removed weights. "
-                f"Received: layer {layer.name!r} with LoRA"
-            )
     graph = graph_of(model)
-    liveness = liveness_of(graph, for_training)
-    names = names_left_whole(liveness.steps)
-    if names:
+    steps = steps_of(graph, for_training)
+    whole = {
+        step.call.layer.name: None
+        for step in steps
+        if step.rule is None
+        and isinstance(step.call.layer, keras.Layer)
+        and any(len(weight.shape) > 1 for weight in step.call.layer.weights)
+    }
+    if whole:
         warnings.warn(
             "`compact` leaves these layers whole, as it has no rule for them "
-            f"or for how they are called: {', '.join(names)}",
+            f"or for how they are called: {', '.join(whole)}",
             stacklevel=2,
         )
-    inputs = [_new_input(tensor) for tensor in model.inputs]
-    outputs = Rebuilding(graph, liveness, inputs).outputs()
+    needed = needed_units(graph, steps)
+    kept = kept_units(steps, needed)
+    layers = [_keras.history(tensor).operation for tensor in model.inputs]
+    inputs = [
+        type(layer).from_config(layer.get_config()).output for layer in layers
+    ]
+    outputs = Rebuilding(graph, needed, kept, inputs).outputs(graph, steps)
     if isinstance(model, keras.Sequential):
         return keras.Model(inputs[0], outputs[0], name=model.name)
     return keras.Model(
@@ -76,8 +81,3 @@ def compact(model, *, for_training=False):
         keras.tree.pack_sequence_as(model.output, outputs),
         name=model.name,
     )
-
-
-def _new_input(tensor):
-    layer = _keras.history(tensor).operation
-    return type(layer).from_config(layer.get_config()).output

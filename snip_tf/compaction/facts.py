@@ -1,6 +1,8 @@
 """What the rules of layers take and return: values that nothing changes.
 
-A unit is an index of the last axis of a tensor: a neuron, a channel.
+A unit is an index of the last axis of a tensor: a neuron, a channel. Constants
+are an array (units,): what a unit is at all positions and for all inputs; NaN
+where it is not always the same.
 """
 
 import dataclasses
@@ -11,64 +13,29 @@ import numpy as np
 _ELEMENTWISE = [
     getattr(keras.activations, name)
     for name in (
-        "celu elu exponential gelu hard_shrink hard_sigmoid hard_silu "
-        "hard_tanh leaky_relu linear log_sigmoid mish relu relu6 selu sigmoid "
-        "silu soft_shrink softplus softsign squareplus tanh tanh_shrink "
-        "threshold"
+        "celu elu exponential gelu hard_sigmoid hard_silu leaky_relu linear "
+        "mish relu relu6 selu sigmoid silu softplus softsign tanh"
     ).split()
 ]
 
 
 def is_elementwise(layer, name="activation"):
     """Returns whether a layer's activation, if any, acts on each number."""
-    activation = getattr(layer, name, keras.activations.linear)
-    return any(activation is known for known in _ELEMENTWISE)
+    return getattr(layer, name, keras.activations.linear) in _ELEMENTWISE
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Constants:
-    """Which units are the same at all positions and for all inputs.
-
-    Attributes:
-        known: Which units are constants, of shape (units,).
-        values: Their values; zero for the other units.
-    """
-
-    known: np.ndarray
-    values: np.ndarray
-
-    @classmethod
-    def where(cls, known, values):
-        """Returns constants of these values where they are known."""
-        return cls(known, np.where(known, values, 0.0))
-
-    @classmethod
-    def none(cls, units):
-        """Returns that of so many units none is a constant."""
-        return cls(np.zeros(units, bool), np.zeros(units))
-
-    def at(self, index):
-        """Returns the constants of the units at an index."""
-        return Constants(self.known[index], self.values[index])
-
-    def only_zeros(self):
-        """Returns those of the constants that are zero."""
-        return Constants.where(self.known & (self.values == 0), 0.0)
+def only_zeros(constants):
+    """Returns those of the constants that are zero."""
+    return np.where(constants == 0, 0.0, np.nan)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Weights:
-    """The weights of a layer by name.
-
-    Attributes:
-        values: The values, zeros baked in.
-        masks: The masks, by the name of their weight.
-        learn: Whether training changes what no mask removes.
-    """
+    """A layer's weights by name, zeros baked in, and their masks by name."""
 
     values: dict
     masks: dict
-    learn: bool
+    learn: bool  # whether training changes what no mask removes
 
     @classmethod
     def of(cls, layer, for_training):
@@ -101,21 +68,21 @@ class Facts:
     """What one call makes of the units of its inputs; it has one output.
 
     Attributes:
-        inputs: The `Constants` of each input.
-        outputs: The `Constants` of the output.
+        inputs: The constants of each input.
+        outputs: The constants of the output.
         ties: Per input, an index of shape (output units,): the input unit that
             stays or goes together with each output unit, -1 for none. Empty
             where outputs are units of their own.
-        reach: Per input, a matrix (input units, output units): which inputs
-            an output depends on. None where that is what it is tied to.
+        reach: Of the only input, a matrix (input units, output units): which
+            inputs an output depends on. None where it is what it is tied to.
         feeds: A matrix (output units, output units): which units feed which
             others over time. None in layers that are not recurrent.
     """
 
     inputs: list
-    outputs: Constants
+    outputs: np.ndarray
     ties: list = ()
-    reach: list | None = None
+    reach: np.ndarray | None = None
     feeds: np.ndarray | None = None
 
     def needed_outputs(self, needed):
@@ -129,11 +96,11 @@ class Facts:
     def needed_inputs(self, needed):
         """Returns per input which units the needed output units depend on."""
         if self.reach is not None:
-            return [reach[:, needed].any(axis=1) for reach in self.reach]
-        result = [np.zeros(len(given.known), bool) for given in self.inputs]
-        for units, tie in zip(result, self.ties, strict=True):
-            units[tie[needed & (tie >= 0)]] = True
-        return result
+            return [self.reach[:, needed].any(axis=1)]
+        return [
+            np.isin(np.arange(len(given)), tie[needed])
+            for given, tie in zip(self.inputs, self.ties, strict=True)
+        ]
 
 
 class Rule:
@@ -152,7 +119,7 @@ class Rule:
         return True
 
     def forward(self, call, weights, inputs):
-        """Returns the `Facts` of a call, given the inputs' `Constants`."""
+        """Returns the `Facts` of a call, given the constants of its inputs."""
         raise NotImplementedError
 
     def rebuild(self, call, weights, facts, inputs, outputs):

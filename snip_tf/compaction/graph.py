@@ -15,7 +15,6 @@ class Call:
     args: tuple
     kwargs: dict
     outputs: list
-    has_padding: bool  # whether a tensor has a mask of padded time steps
 
     @property
     def inputs(self):
@@ -32,11 +31,16 @@ class Call:
 
         Operations may have numbers as well, as in `x + 1.0`.
         """
-        is_layer = isinstance(self.layer, keras.Layer)
-        allowed = (keras.KerasTensor, *(() if is_layer else (int, float)))
-        given = keras.tree.flatten(self.args)
+        numbers = () if isinstance(self.layer, keras.Layer) else (int, float)
         return _are_defaults(self.kwargs) and all(
-            isinstance(value, allowed) for value in given
+            isinstance(value, (keras.KerasTensor, *numbers))
+            for value in keras.tree.flatten(self.args)
+        )
+
+    def given(self, found):
+        """Returns what it is called with, for other tensors by id."""
+        return keras.tree.map_structure(
+            lambda value: found.get(id(value), value), (self.args, self.kwargs)
         )
 
 
@@ -81,25 +85,17 @@ def _unfold(model, inputs, calls, training=None):
     for node in _keras.graph_nodes(model):
         if any(id(tensor) not in found for tensor in node.input_tensors):
             continue  # what is not computed from the model's inputs
-        layer = node.operation
-        args, kwargs = keras.tree.map_structure(
-            lambda value: found.get(id(value), value),
-            (node.arguments.args, node.arguments.kwargs),
-        )
+        layer, given = node.operation, node.arguments
+        call = Call(layer, given.args, given.kwargs, node.outputs)
+        args, kwargs = call.given(found)
         if training is not None and isinstance(layer, keras.Layer):
             kwargs = {**kwargs, "training": training}
         if is_graph(layer) and _can_unfold(layer, args, kwargs):
-            given = keras.tree.flatten(args)
-            outputs = _unfold(layer, given, calls, kwargs.get("training"))
+            inside = keras.tree.flatten(args), calls, kwargs.get("training")
+            outputs = _unfold(layer, *inside)
         else:
-            # Keras takes the number in `x + 1.0` for a sparse tensor.
-            is_layer = isinstance(layer, keras.Layer)
-            outputs = [_fresh(tensor, is_layer) for tensor in node.outputs]
-            has_padding = any(
-                _keras.padding_mask(tensor) is not None
-                for tensor in (*node.input_tensors, *node.outputs)
-            )
-            calls.append(Call(layer, args, kwargs, outputs, has_padding))
+            outputs = [_fresh(tensor) for tensor in node.outputs]
+            calls.append(Call(layer, args, kwargs, outputs))
         found.update(zip(map(id, node.outputs), outputs, strict=True))
     return [found[id(tensor)] for tensor in model.outputs]
 
@@ -114,18 +110,11 @@ def _can_unfold(model, args, kwargs):
     options = {key: kwargs[key] for key in kwargs if key != "training"}
     if len(args) != 1 or not _are_defaults(options):
         return False
-    given, expected = keras.tree.flatten(args), model.inputs
-    if len(given) > 1 and not isinstance(args[0], list):
-        return False
-    return len(given) == len(expected) and all(map(_is_like, given, expected))
-
-
-def _is_like(tensor, other):
-    return (
-        len(tensor.shape) == len(other.shape)
-        and tensor.shape[-1:] == other.shape[-1:]
-        and (tensor.dtype, tensor.sparse) == (other.dtype, other.sparse)
+    given, expected = (
+        [(len(t.shape), t.shape[-1:], t.dtype) for t in tensors]
+        for tensors in (keras.tree.flatten(args), model.inputs)
     )
+    return given == expected and (len(given) == 1 or isinstance(args[0], list))
 
 
 def _are_defaults(options):
@@ -140,6 +129,5 @@ def _are_defaults(options):
     )
 
 
-def _fresh(tensor, can_be_sparse=True):
-    sparse = tensor.sparse and can_be_sparse
-    return keras.KerasTensor(tensor.shape, tensor.dtype, sparse=sparse)
+def _fresh(tensor):
+    return keras.KerasTensor(tensor.shape, tensor.dtype)

@@ -3,15 +3,14 @@
 import collections
 import dataclasses
 
-import keras
 import numpy as np
 
 from snip_tf.compaction.facts import (
-    Constants,
     Facts,
     Rule,
     Weights,
     is_elementwise,
+    only_zeros,
 )
 from snip_tf.compaction.graph import Call, size
 from snip_tf.compaction.rules import rule_of
@@ -27,29 +26,9 @@ class Step:
     facts: Facts | None = None
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Liveness:
-    """Which units stay, by id of a tensor.
-
-    Those are the ones that an output of the model needs, what is tied to them,
-    and one of a tensor of which none is needed.
-    """
-
-    steps: list  # a `Step` a call
-    needed: dict
-    kept: dict
-
-
-def liveness_of(graph, for_training):
-    """Returns the liveness of the units of a graph."""
-    steps = _steps(graph, for_training)
-    needed = _needed(graph, steps)
-    return Liveness(steps, needed, _kept(steps, needed))
-
-
-def _steps(graph, for_training):
-    """Goes from inputs to outputs: finds the constants of all tensors."""
-    constants = {id(t): Constants.none(size(t)) for t in graph.inputs}
+def steps_of(graph, for_training):
+    """Returns a `Step` a call; finds the constants of all tensors."""
+    constants = {}
     calls_of = collections.Counter(id(call.layer) for call in graph.calls)
     steps = []
     for call in graph.calls:
@@ -57,21 +36,23 @@ def _steps(graph, for_training):
         has_weights = bool(getattr(call.layer, "weights", []))
         if rule is None or (has_weights and calls_of[id(call.layer)] > 1):
             steps.append(Step(call))
-            for tensor in call.outputs:
-                constants[id(tensor)] = Constants.none(size(tensor))
             continue
         weights = Weights.of(call.layer, for_training)
-        inputs = [constants[id(tensor)] for tensor in call.inputs]
+        inputs = [
+            constants.get(id(tensor), np.full(size(tensor), np.nan))
+            for tensor in call.inputs
+        ]
         facts = rule.forward(call, weights, inputs)
+        outputs = np.where(np.isfinite(facts.outputs), facts.outputs, np.nan)
         # What follows a constant learns from it, unless that is zero.
-        outputs = facts.outputs.only_zeros() if for_training else facts.outputs
+        outputs = only_zeros(outputs) if for_training else outputs
         constants[id(call.outputs[0])] = outputs
         steps.append(Step(call, rule, weights, facts))
     return steps
 
 
-def _needed(graph, steps):
-    """Goes from outputs to inputs: finds the units that outputs need."""
+def needed_units(graph, steps):
+    """Returns by id of a tensor which units an output of the model needs."""
     needed = {
         id(tensor): np.zeros(size(tensor), bool)
         for step in steps
@@ -95,7 +76,7 @@ def _needed(graph, steps):
     return needed
 
 
-def _kept(steps, needed):
+def kept_units(steps, needed):
     """Returns the needed units, those tied to them, and one of each tensor."""
     kept = {key: units.copy() for key, units in needed.items()}
     _spread(kept, steps)
@@ -121,15 +102,3 @@ def _spread(kept, steps):
             tied = tie >= 0
             given[tie[tied & output]] = True
             output[tied] |= given[tie[tied]]
-
-
-def names_left_whole(steps):
-    """Returns the names of layers with kernels that have no rule, in order."""
-    found = {
-        step.call.layer.name: None
-        for step in steps
-        if step.rule is None
-        and isinstance(step.call.layer, keras.Layer)
-        and any(len(weight.shape) > 1 for weight in step.call.layer.weights)
-    }
-    return list(found)

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from snip_tf.compaction.facts import Constants, Facts, Rule, is_elementwise
+from snip_tf.compaction.facts import Facts, Rule, is_elementwise, only_zeros
 from snip_tf.compaction.graph import size
 
 
@@ -14,15 +14,14 @@ class _Passing(Rule):
         return getattr(call.layer, "noise_shape", None) is None
 
     def forward(self, call, weights, inputs):
-        units = np.arange(size(call.inputs[0]))
-        return Facts(inputs, inputs[0], [units])
+        return Facts(inputs, inputs[0], [np.arange(len(inputs[0]))])
 
 
 class _ZeroPadding(_Passing):
     """Of the constants only zero is one at the border as well."""
 
     def forward(self, call, weights, inputs):
-        return super().forward(call, weights, [inputs[0].only_zeros()])
+        return super().forward(call, weights, [only_zeros(inputs[0])])
 
 
 class _Flatten(Rule):
@@ -32,8 +31,8 @@ class _Flatten(Rule):
         return size(call.outputs[0]) > 0
 
     def forward(self, call, weights, inputs):
-        units = np.arange(size(call.outputs[0])) % size(call.inputs[0])
-        return Facts(inputs, inputs[0].at(units), [units])
+        units = np.arange(size(call.outputs[0])) % len(inputs[0])
+        return Facts(inputs, inputs[0][units], [units])
 
 
 class _Concatenate(Rule):
@@ -45,16 +44,14 @@ class _Concatenate(Rule):
         return call.layer.axis in (-1, len(call.inputs[0].shape) - 1)
 
     def forward(self, call, weights, inputs):
-        known = np.concatenate([given.known for given in inputs])
-        values = np.concatenate([given.values for given in inputs])
-        ends = np.cumsum([len(given.known) for given in inputs])
-        ties = []
-        for given, end in zip(inputs, ends, strict=True):
-            start = end - len(given.known)
-            tie = np.full(len(known), -1)
-            tie[start:end] = np.arange(end - start)
+        outputs = np.concatenate(inputs)
+        ties, start = [], 0
+        for given in inputs:
+            tie = np.full(len(outputs), -1)
+            tie[start : start + len(given)] = np.arange(len(given))
             ties.append(tie)
-        return Facts(inputs, Constants(known, values), ties)
+            start += len(given)
+        return Facts(inputs, outputs, ties)
 
 
 class _Elementwise(Rule):
@@ -70,21 +67,15 @@ class _Elementwise(Rule):
         return len(sizes) == 1 and is_elementwise(call.layer)
 
     def forward(self, call, weights, inputs):
-        known = np.logical_and.reduce([given.known for given in inputs])
-        values = iter(
-            keras.ops.convert_to_tensor(given.values[None], "float32")
-            for given in inputs
-        )
-        args = keras.tree.map_structure(
-            lambda value: (
-                next(values) if isinstance(value, keras.KerasTensor) else value
-            ),
-            call.args,
-        )
+        known = ~np.isnan(inputs).any(axis=0)
+        values = np.nan_to_num(inputs)[:, None]
+        values = keras.ops.convert_to_tensor(values, "float32")
+        ids = map(id, call.inputs)
+        args, _ = call.given(dict(zip(ids, values, strict=True)))
         # Not the layer itself, which notes down that it was called.
         outputs = keras.ops.convert_to_numpy(call.layer.call(*args))[0]
         ties = [np.arange(len(known)) for _ in inputs]
-        return Facts(inputs, Constants.where(known, outputs), ties)
+        return Facts(inputs, np.where(known, outputs, np.nan), ties)
 
 
 # By the names of the layers; n stands for 1D, 2D and 3D.

@@ -1,7 +1,6 @@
 """Builds the model of the units that stay."""
 
 import inspect
-import itertools
 import warnings
 
 import keras
@@ -17,81 +16,77 @@ _WORTH_SELECTING = 0.9
 class Rebuilding:
     """Calls new layers of the units that stay, one after the other."""
 
-    def __init__(self, graph, liveness, inputs):
-        self._graph = graph
-        self._liveness = liveness
+    def __init__(self, graph, needed, kept, inputs):
+        self._needed, self._kept = needed, kept
         self._found = dict(zip(map(id, graph.inputs), inputs, strict=True))
         self._twins = {}
         self._names = {tensor.name for tensor in inputs}
-        # A selection would lose the mask of padded time steps, and there is
-        # none of sparse tensors.
-        self._can_select = not any(
-            call.has_padding or any(tensor.sparse for tensor in call.inputs)
-            for call in graph.calls
-        )
 
-    def outputs(self):
+    def outputs(self, graph, steps):
         """Returns the outputs of the new model, as a flat list."""
-        for step in self._liveness.steps:
+        for step in steps:
             outputs = keras.tree.flatten(self._call(step))
             ids = map(id, step.call.outputs)
             self._found.update(zip(ids, outputs, strict=True))
-        return [self._found[id(tensor)] for tensor in self._graph.outputs]
+        return [self._found[id(tensor)] for tensor in graph.outputs]
 
     def _call(self, step):
         call, layer = step.call, step.call.layer
-        args, kwargs = keras.tree.map_structure(
-            lambda value: self._found.get(id(value), value),
-            (call.args, call.kwargs),
-        )
+        args, kwargs = call.given(self._found)
         if id(layer) in self._twins:
             return self._twins[id(layer)](*args, **kwargs)
-        config, values = {}, None
+        config, values = {}, {}
         if step.rule is not None:
-            inputs = [self._liveness.kept[id(tensor)] for tensor in call.inputs]
-            selected = self._selected(step, inputs[0])
-            if selected is not None:
-                args = (self._taken(args[0], selected[inputs[0]]),)
-                inputs = [selected]
-            outputs = self._liveness.kept[id(call.outputs[0])]
+            kept = [self._kept[id(tensor)] for tensor in call.inputs]
+            if step.rule.can_select:
+                args, kept = self._selected(step, args, kept)
+            outputs = self._kept[id(call.outputs[0])]
             config, values = step.rule.rebuild(
-                call, step.weights, step.facts, inputs, outputs
+                call, step.weights, step.facts, kept, outputs
             )
         twin = self._twins[id(layer)] = twin_of(layer, config)
         if twin is layer:
             return layer(*args, **kwargs)
         twin.name = self._unused_name(layer.name)
         result = twin(*args, **kwargs)
-        _fill(twin, layer, values)
+        weights = getattr(twin, "weights", [])  # operations have none
+        given = [values.get(weight.name, weight) for weight in weights]
+        if step.rule is None:
+            given = getattr(layer, "weights", [])
+        for weight, value in zip(weights, given, strict=True):
+            weight.assign(value)
         return result
 
-    def _selected(self, step, kept):
-        """Returns the inputs that a layer is to select; None for all kept."""
-        if not (step.rule.can_select and self._can_select):
-            return None
-        needed = self._liveness.needed[id(step.call.outputs[0])]
+    def _selected(self, step, args, kept):
+        """Returns what a layer is given, and which units, if not all kept."""
+        (tensor,), (kept,) = args, kept
+        found = self._found.values()
+        needed = self._needed[id(step.call.outputs[0])]
         selected = step.facts.needed_inputs(needed)[0] & kept
-        if selected.sum() > _WORTH_SELECTING * kept.sum():
-            return None
+        if (
+            selected.sum() > _WORTH_SELECTING * kept.sum()
+            or tensor.sparse
+            # It would lose the mask of padded time steps.
+            or any(_keras.padding_mask(t) is not None for t in found)
+        ):
+            return args, [kept]
         if not selected.any():  # Keras has no layers without units
             selected[np.argmax(kept)] = True
-        return selected
-
-    def _taken(self, tensor, selected):
-        result = keras.ops.take(tensor, np.flatnonzero(selected), axis=-1)
+        places = np.flatnonzero(selected[kept])
+        tensor = keras.ops.take(tensor, places, axis=-1)
         # Keras numbers names within a process: a loaded model may have it.
-        given = {call.layer.name for call in self._graph.calls}
-        operation = _keras.history(result).operation
-        operation.name = self._unused_name("take", given)
-        return result
+        name = self._unused_name(f"{step.call.layer.name}_inputs")
+        _keras.history(tensor).operation.name = name
+        return (tensor,), [selected]
 
-    def _unused_name(self, name, given=()):
-        """Returns the name, numbered if it is used, or given to a layer."""
-        for number in itertools.count(1):
-            candidate = name if number == 1 else f"{name}_{number}"
-            if candidate not in self._names and candidate not in given:
-                self._names.add(candidate)
-                return candidate
+    def _unused_name(self, name):
+        """Returns the name, numbered if another layer has it."""
+        unused, number = name, 1
+        while unused in self._names:
+            number += 1
+            unused = f"{name}_{number}"
+        self._names.add(unused)
+        return unused
 
 
 def twin_of(layer, changes):
@@ -99,9 +94,6 @@ def twin_of(layer, changes):
 
     Functions and the like go on being used. The layer itself is returned if it
     was adapted to data, or has no weights and no config to make it from.
-
-    Raises:
-        ValueError: If a layer with weights cannot be made from its config.
     """
     if hasattr(layer, "adapt"):
         return layer
@@ -117,14 +109,10 @@ def twin_of(layer, changes):
         if objects:
             return type(layer)(**{**config, **objects})
         return type(layer).from_config(config)
-    except Exception as error:  # whatever a layer's own code raises
-        if not _weights(layer):
-            return layer
-        raise ValueError(
-            "`compact` makes layers with weights anew: each must be one that "
-            "Keras can make from its config. Received: "
-            f"layer={layer.name!r} ({type(error).__name__}: {error})"
-        ) from error
+    except Exception:  # whatever a layer's own code raises
+        if getattr(layer, "weights", []):
+            raise
+        return layer
 
 
 def _is_object(layer, name):
@@ -133,27 +121,3 @@ def _is_object(layer, name):
     return callable(value) and not (
         isinstance(value, keras.Layer) or inspect.ismethod(value)
     )
-
-
-def _weights(layer):
-    return getattr(layer, "weights", [])  # operations have none
-
-
-def _fill(twin, layer, values):
-    """Assigns the weights of a twin: by name, or None for those of the layer.
-
-    Raises:
-        ValueError: If the twin has other weights than the layer.
-    """
-    given = _weights(layer)
-    if values is not None:
-        given = [values.get(weight.name, weight) for weight in _weights(twin)]
-    shapes = [tuple(weight.shape) for weight in _weights(twin)]
-    if shapes != [tuple(value.shape) for value in given]:
-        raise ValueError(
-            "`compact` makes layers anew, so their config must say all of "
-            f"their weights. Received: layer={layer.name!r}, of "
-            f"{len(given)} weights in the model and {len(shapes)} made anew"
-        )
-    for weight, value in zip(_weights(twin), given, strict=True):
-        weight.assign(value)

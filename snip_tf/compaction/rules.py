@@ -26,6 +26,7 @@ def rule_of(call, for_training):
         or (len(call.inputs) > 1 and not rule.takes_many)
         or getattr(layer, "data_format", None) == "channels_first"
         or getattr(layer, "quantization_mode", None)
+        or getattr(layer, "lora_enabled", False)
         or (for_training and _is_bound_in_training(layer))
     ):
         return None
@@ -42,7 +43,7 @@ def _rule_for(layer):
         # A subclass of the user's may do anything.
         is_own = cls.__module__.startswith("snip_tf.")
         cls = layers.stock_class_of(cls) if is_own else None
-    return None if cls is None else _RULES.get(cls)
+    return _RULES.get(cls)
 
 
 def _is_bound_in_training(layer):

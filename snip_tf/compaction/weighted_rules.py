@@ -3,11 +3,11 @@
 import keras
 import numpy as np
 
-from snip_tf.compaction.facts import Constants, Facts, Rule, is_elementwise
+from snip_tf.compaction.facts import Facts, Rule, is_elementwise, only_zeros
 
 
-class _Kernel(Rule):
-    """Dense layers and convolutions: outputs are units of their own.
+class _Conv(Rule):
+    """Convolutions and dense layers: outputs are units of their own.
 
     An output is a constant where all that it is connected to are. Constants go
     into the bias. At the border of a padded convolution they are none; but
@@ -21,90 +21,61 @@ class _Kernel(Rule):
 
     def forward(self, call, weights, inputs):
         folded, at_border, stand_in = self._split(call.layer, inputs[0])
-        live = _positions(self.turned(weights.live("kernel"))).any(axis=0)
+        live = _positions(weights.live("kernel")).any(axis=0)
         reach = live & ~folded[:, None]
         dead = ~reach.any(axis=0)
         reach[stand_in] |= reach[at_border].any(axis=0)
         reach[at_border & (np.arange(len(reach)) != stand_in)] = False
-        values = inputs[0].values * folded @ self._summed(weights)
+        values = np.where(folded, inputs[0], 0) @ _summed(weights)
         outputs = _activated(call.layer, weights, dead, values)
-        return Facts(inputs, outputs, reach=[reach])
+        return Facts(inputs, outputs, reach=reach)
 
     def rebuild(self, call, weights, facts, inputs, outputs):
         constants = facts.inputs[0]
         folded, at_border, stand_in = self._split(call.layer, constants)
-        gone = np.where(inputs[0], 0.0, constants.values)
-        more = gone * folded @ self._summed(weights)
-        kernel = self.turned(weights.values["kernel"]).astype(float)
+        gone = np.where(inputs[0], 0.0, np.nan_to_num(constants))
+        more = gone * folded @ _summed(weights)
+        kernel = weights.values["kernel"].astype(float)
         if at_border.any():
-            factors = gone * at_border / constants.values[stand_in]
+            factors = gone * at_border / constants[stand_in]
             stood_for = np.einsum("i,...io->...o", factors, kernel)
             kernel[..., stand_in, :] += stood_for
-        changed = {"kernel": self.turned(kernel)}
+        changed = {"kernel": kernel}
         if "bias" in weights.values or more[outputs].any():
             changed["bias"] = weights.values.get("bias", 0) + more
-        values = _cut(
-            weights,
-            {"kernel": self.turned((inputs[0], outputs)), "bias": (outputs,)},
-            **changed,
-        )
+        selections = {"kernel": (inputs[0], outputs), "bias": (outputs,)}
         config = {"use_bias": "bias" in changed, self.size: int(outputs.sum())}
-        return config, values
-
-    def sees_border(self, layer):
-        """Returns whether a constant is none at some places of the kernel."""
-        return layer.padding != "valid" and set(layer.kernel_size) != {1}
-
-    def turned(self, kernel):
-        """Returns a kernel, or its axes, as (..., inputs, outputs) or back."""
-        return kernel
-
-    def _summed(self, weights):
-        kernel = self.turned(weights.values["kernel"])
-        return _positions(kernel).sum(axis=0, dtype=float)
+        return config, _cut(weights, selections, **changed)
 
     def _split(self, layer, constants):
         """Returns which constants are of which kind, and the stand-in."""
-        folded = constants.known
-        if self.sees_border(layer):
-            folded = constants.only_zeros().known
-        at_border = constants.known & ~folded
-        return folded, at_border, np.abs(constants.values * at_border).argmax()
+        known = folded = ~np.isnan(constants)
+        if _is_padded(layer) and set(layer.kernel_size) != {1}:
+            folded = constants == 0
+        at_border = known & ~folded
+        stand_in = np.abs(np.where(at_border, constants, 0)).argmax()
+        return folded, at_border, stand_in
 
 
-class _Dense(_Kernel):
+class _Dense(_Conv):
     can_select, size = True, "units"
-
-    def sees_border(self, layer):
-        return False
-
-
-class _ConvTranspose(_Kernel):
-    def sees_border(self, layer):
-        return True
-
-    def turned(self, kernel):
-        if isinstance(kernel, tuple):
-            return kernel[::-1]
-        return np.swapaxes(kernel, -1, -2)
 
 
 class _DepthwiseConv(Rule):
     """Depthwise convolutions: each output goes with its input."""
 
     def forward(self, call, weights, inputs):
-        constants = inputs[0]
-        if call.layer.padding != "valid":
-            constants = constants.only_zeros()
+        (constants,) = inputs
+        if _is_padded(call.layer):
+            constants = only_zeros(constants)
         live = _positions(weights.live("kernel")).any(axis=0)
-        kernel = _positions(weights.values["kernel"]).sum(axis=0, dtype=float)
-        dead = (constants.known[:, None] | ~live).ravel()
-        values = (constants.values[:, None] * kernel).ravel()
-        outputs = _activated(call.layer, weights, dead, values)
+        dead = (~np.isnan(constants)[:, None] | ~live).ravel()
+        values = np.nan_to_num(constants)[:, None] * _summed(weights)
+        outputs = _activated(call.layer, weights, dead, values.ravel())
         channels = np.arange(len(live))
         own = np.repeat(channels, live.shape[1])
         reach = (channels[:, None] == own) & live.ravel()
-        return Facts(inputs, outputs, [own], [reach])
+        return Facts(inputs, outputs, [own], reach)
 
     def rebuild(self, call, weights, facts, inputs, outputs):
         multiples = np.ones(call.layer.depth_multiplier, bool)
@@ -120,10 +91,10 @@ class _SeparableConv(Rule):
         pointwise = weights.live("pointwise_kernel")
         pointwise = pointwise.reshape(*depthwise.shape, -1)
         reach = (depthwise[..., None] & pointwise).any(axis=1)
-        reach &= ~inputs[0].only_zeros().known[:, None]
+        reach &= inputs[0][:, None] != 0
         dead = ~reach.any(axis=0)
         outputs = _activated(call.layer, weights, dead, np.zeros(len(dead)))
-        return Facts(inputs, outputs, reach=[reach])
+        return Facts(inputs, outputs, reach=reach)
 
     def rebuild(self, call, weights, facts, inputs, outputs):
         multiples = call.layer.depth_multiplier
@@ -142,14 +113,13 @@ class _BatchNormalization(Rule):
         return call.layer.axis in (-1, len(call.inputs[0].shape) - 1)
 
     def forward(self, call, weights, inputs):
-        values, known = weights.values, inputs[0].known
+        values = weights.values
         variance = values["moving_variance"].astype(float)
-        outputs = inputs[0].values - values["moving_mean"]
+        outputs = inputs[0] - values["moving_mean"]
         outputs /= np.sqrt(variance + call.layer.epsilon)
         outputs = outputs * values.get("gamma", 1) + values.get("beta", 0)
-        known = known & weights.fixed("beta")
-        ties = [np.arange(len(known))]
-        return Facts(inputs, Constants.where(known, outputs), ties)
+        outputs = np.where(weights.fixed("beta"), outputs, np.nan)
+        return Facts(inputs, outputs, [np.arange(len(outputs))])
 
     def rebuild(self, call, weights, facts, inputs, outputs):
         return {}, _cut(weights, {name: (outputs,) for name in weights.values})
@@ -181,7 +151,7 @@ class _Recurrent(Rule):
             for name in weights.values
         }
         kernel, recurrent = live["kernel"], live["recurrent_kernel"]
-        is_zero = inputs[0].only_zeros().known
+        is_zero = inputs[0] == 0
         zero = ~kernel[~is_zero, content].any(axis=0)
         if "bias" in live:
             zero &= ~live["bias"][:, content].any(axis=0)
@@ -190,8 +160,8 @@ class _Recurrent(Rule):
             zero = zero & ~fed
         reach = kernel.any(axis=1) & ~is_zero[:, None] & ~zero
         feeds = recurrent.any(axis=1) & ~zero[:, None] & ~zero
-        outputs = Constants(zero, np.zeros(units))
-        return Facts(inputs, outputs, reach=[reach], feeds=feeds)
+        outputs = np.where(zero, 0.0, np.nan)
+        return Facts(inputs, outputs, reach=reach, feeds=feeds)
 
     def rebuild(self, call, weights, facts, inputs, outputs):
         units = call.layer.units
@@ -208,16 +178,24 @@ class _Recurrent(Rule):
 def _activated(layer, weights, known, values):
     """Returns the constants behind a layer's bias and activation."""
     if not is_elementwise(layer):
-        return Constants.none(len(known))
+        return np.full(len(known), np.nan)
     values = values + weights.values.get("bias", 0)
     tensor = keras.ops.convert_to_tensor(values, "float32")
     outputs = keras.ops.convert_to_numpy(layer.activation(tensor))
-    return Constants.where(known & weights.fixed("bias"), outputs)
+    return np.where(known & weights.fixed("bias"), outputs, np.nan)
+
+
+def _is_padded(layer):
+    return getattr(layer, "padding", "valid") != "valid"
 
 
 def _positions(kernel):
     """Returns a kernel as (positions, inputs, outputs)."""
     return kernel.reshape(-1, *kernel.shape[-2:])
+
+
+def _summed(weights):
+    return _positions(weights.values["kernel"]).sum(axis=0, dtype=float)
 
 
 def _cut(weights, selections, **changed):
@@ -242,8 +220,7 @@ def _cut(weights, selections, **changed):
 # By the names of the layers; n stands for 1D, 2D and 3D.
 RULES = {
     "Dense": _Dense(),
-    "Conv{n}": _Kernel(),
-    "Conv{n}Transpose": _ConvTranspose(),
+    "Conv{n}": _Conv(),
     "DepthwiseConv{n}": _DepthwiseConv(),
     "SeparableConv{n}": _SeparableConv(),
     "BatchNormalization": _BatchNormalization(),

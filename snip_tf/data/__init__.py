@@ -1,13 +1,20 @@
 """Data sets in memory, and batches that are a pure function of (seed, i)."""
 
-from snip_tf.data.loading import Data, load, standardise, with_shuffled_labels
+from snip_tf.data.loading import (
+    NAMES,
+    Data,
+    Split,
+    load,
+    standardise,
+    take,
+    with_shuffled_labels,
+)
 from snip_tf.data.pipeline import (
     batches,
     evaluation_batches,
     scoring_batch,
     training_batches,
 )
-from snip_tf.data.sources import NAMES, Split, take
 
 __all__ = [
     "NAMES",

@@ -5,19 +5,14 @@ run resumes exactly at any iteration. Pixels are divided by 255 and
 standardised with the mean and standard deviation of the training split.
 """
 
+from operator import itemgetter
+
 import keras
 import numpy as np
 import tensorflow as tf
 
-from snip_tf.data.loading import (
-    AUGMENT,
-    SCORE,
-    SHUFFLE,
-    generator,
-    require_integer,
-    standardise,
-)
-from snip_tf.data.sources import take
+from snip_tf.data import loading
+from snip_tf.data.loading import standardise
 
 _SHIFT = 4  # pixels; Lee et al. 2019, section 5.3
 
@@ -46,15 +41,15 @@ def training_batches(
     Raises:
         ValueError: If an argument is out of its range.
     """
-    require_integer("batch_size", batch_size, least=1)
-    require_integer("seed", seed, least=0)
-    require_integer("start", start, least=0)
-    if stop is not None:
-        require_integer("stop", stop, least=start)
+    if batch_size < 1 or start < 0 or (stop is not None and stop < start):
+        raise ValueError(
+            "`batch_size` must be at least 1, `start` at least 0, `stop` no "
+            f"less than that. Received: {batch_size=}, {start=}, {stop=}"
+        )
     with tf.device("CPU"):  # one copy that all batches share
         images = tf.constant(data.train.images)
         labels = tf.constant(data.train.labels)
-    augment_key = _key(seed, AUGMENT)
+    augment_key = _key(seed, loading.AUGMENT)
 
     def batch(iteration, chosen):
         x = standardise(tf.gather(images, chosen), data.mean, data.std)
@@ -74,14 +69,7 @@ def evaluation_batches(data, split, *, batch_size=1000):
     """Returns the standardised batches of a split, in order, as a Dataset.
 
     `split` is "train", "validation" or "test". The last batch may be smaller.
-    Raises ValueError for another `split` and for a `batch_size` below 1.
     """
-    if split not in ("train", "validation", "test"):
-        raise ValueError(
-            "`split` must be one of train, validation, test. "
-            f"Received: split={split!r}"
-        )
-    require_integer("batch_size", batch_size, least=1)
     stored = getattr(data, split)
     examples = tf.data.Dataset.from_tensor_slices(
         (stored.images, stored.labels)
@@ -114,22 +102,19 @@ def batches(x, y, size):
 
     Raises:
         ValueError: If the arrays differ in their numbers of examples or have
-            none, or if `size` is out of its range.
+            none, or if `size` is below 1.
     """
-    require_integer("size", size, least=1)
-    flat = keras.tree.flatten((x, y))
-    lengths = {tuple(np.shape(array)[:1]) for array in flat}
-    if len(lengths) != 1 or lengths & {(), (0,)}:
+    shapes = [np.shape(array) for array in keras.tree.flatten((x, y))]
+    lengths = {shape[:1] for shape in shapes}
+    if size < 1 or len(lengths) != 1 or lengths & {(), (0,)}:
         raise ValueError(
-            "`x` and `y` must be arrays with one entry for each example. "
-            f"Received: shapes {[tuple(np.shape(array)) for array in flat]}"
+            "`x` and `y` must be arrays with one entry for each example, and "
+            f"`size` at least 1. Received: shapes {shapes}, size={size}"
         )
-    starts = range(0, len(flat[0]), size)
-    return [_cut((x, y), start, start + size) for start in starts]
-
-
-def _cut(arrays, start, stop):
-    return keras.tree.map_structure(lambda array: array[start:stop], arrays)
+    return [
+        keras.tree.map_structure(itemgetter(slice(i, i + size)), (x, y))
+        for i in range(0, shapes[0][0], size)
+    ]
 
 
 def scoring_batch(data, *, size, seed, label=None):
@@ -139,21 +124,17 @@ def scoring_batch(data, *, size, seed, label=None):
     with a `label`, from those of that class. Raises ValueError if there are
     not that many training images.
     """
-    require_integer("size", size, least=1)
-    require_integer("seed", seed, least=0)
     labels = data.train.labels
-    if label is None:
-        among = np.arange(len(labels))
-    else:
-        among = np.flatnonzero(labels == label)
-    if size > len(among):
-        which = "" if label is None else f" of class {label}"
+    among = np.flatnonzero((labels == label) | (label is None))
+    if not 1 <= size <= len(among):
         raise ValueError(
-            f"`size` must be at most {len(among)}, the number of training "
-            f"images{which}. Received: size={size}"
+            f"`size` must be at least 1 and at most {len(among)}, the number "
+            f"of training images. Received: size={size}, label={label}"
         )
-    drawn = generator(seed, SCORE).choice(len(among), size, replace=False)
-    batch = take(data.train, among[drawn])
+    drawn = loading.generator(seed, loading.SCORE).choice(
+        len(among), size, replace=False
+    )
+    batch = loading.take(data.train, among[drawn])
     return standardise(batch.images, data.mean, data.std).numpy(), batch.labels
 
 
@@ -164,7 +145,7 @@ def _shuffled_indices(examples, batch_size, seed, start):
     images it has 256 of them, for 54,000 those of two epochs correlate by 0.8.
     """
     first_epoch, done = divmod(start * batch_size, examples)
-    key = _key(seed, SHUFFLE)
+    key = _key(seed, loading.SHUFFLE)
 
     def rest_of_epoch(epoch):
         order = tf.random.experimental.stateless_shuffle(
@@ -204,4 +185,4 @@ def _flip_and_shift(images, seed):
 
 def _key(seed, use):
     """Returns half of a seed for TensorFlow's stateless operations."""
-    return tf.constant(generator(seed, use).integers(2**31), tf.int64)
+    return tf.constant(loading.generator(seed, use).integers(2**31), tf.int64)

@@ -4,24 +4,23 @@ A mask that only multiplies saves nothing: here the zeros are baked in and,
 where the format can, not stored.
 """
 
-import contextlib
 import pathlib
 
 import keras
 
 from snip_tf import _atomic, _keras, compaction, conversion, layers
-from snip_tf.compaction import graph
+from snip_tf.compaction.graph import is_graph
+from snip_tf.overriding import overridden
 
-# What an export directory of each format holds, at least.
-_MARKS = {
-    "saved_model": "saved_model.pb",
-    "sparse_saved_model": "saved_model.pb",
-    "litert": "model.tflite",
-    "keras": "model.keras",
+_SAVED_MODEL = ("saved_model.pb", "variables", "assets", "fingerprint.pb")
+# What a directory of each format holds: always the first, and nothing else.
+_FILES = {
+    "saved_model": _SAVED_MODEL,
+    "sparse_saved_model": _SAVED_MODEL,
+    "litert": ("model.tflite",),
+    "keras": ("model.keras",),
 }
-FORMATS = tuple(_MARKS)
-# All that the directory of a SavedModel may hold.
-_SAVED_MODEL = {"assets", "fingerprint.pb", "saved_model.pb", "variables"}
+FORMATS = tuple(_FILES)
 
 
 def export(
@@ -76,61 +75,50 @@ def export(
             is no earlier export.
         OSError: If it cannot be written.
     """
-    options = {
-        "quantization": quantization,
-        "calibration_data": calibration_data,
-        "dense": dense,
-    }
+    options = dict(
+        quantization=quantization,
+        calibration_data=calibration_data,
+        dense=dense,
+    )
     _check_options(model, format, options)
     # A link is followed: what it leads to is replaced.
     directory = pathlib.Path(directory).resolve()
     _check_directory(directory, overwrite)
     if compact is None:
-        compact = format == "litert" and graph.is_graph(model)
+        compact = format == "litert" and is_graph(model)
     if compact:
         model = compaction.compact(model)
     with _atomic.replaced(directory) as part, conversion.stripped(model):
         _write(model, part, format, options)
-    if _MARKS[format] == "saved_model.pb":
-        return directory
-    return directory / _MARKS[format]
+    is_file = len(_FILES[format]) == 1
+    return directory / _FILES[format][0] if is_file else directory
 
 
 def _write(model, directory, format, options):
     """Writes a model of plain Keras layers."""
-    if _MARKS[format] == "saved_model.pb":
+    if _FILES[format] is _SAVED_MODEL:
         from snip_tf.exporting import saved_model
 
         sparse = format == "sparse_saved_model"
         saved_model.save(model, directory, sparse=sparse)
         return
     directory.mkdir()
-    file = directory / _MARKS[format]
+    file = directory / _FILES[format][0]
     if format == "litert":
         from snip_tf.exporting import litert
 
         file.write_bytes(litert.convert(model, **options))
-    else:
-        with _uncompiled(model):
-            model.save(file)
-
-
-@contextlib.contextmanager
-def _uncompiled(model):
-    """Keeps loss and optimizer, two numbers a weight, out of a file."""
+        return
+    # Without loss and optimizer, which has two numbers a weight.
     compiled = [
         layer
         for layer in _keras.all_layers(model)
         if getattr(layer, "compiled", False)
     ]
-    before = [(vars(one), vars(one).get("optimizer")) for one in compiled]
-    for attributes, _ in before:
-        attributes.update(compiled=False, optimizer=None)
-    try:
-        yield
-    finally:
-        for attributes, optimizer in before:
-            attributes.update(compiled=True, optimizer=optimizer)
+    without_loss = overridden(compiled, "compiled", lambda *_: False)
+    without_optimizer = overridden(compiled, "optimizer", lambda *_: None)
+    with without_loss, without_optimizer:
+        model.save(file)
 
 
 def _check_options(model, format, options):
@@ -146,11 +134,7 @@ def _check_options(model, format, options):
             "where that file can be exported on. Received: "
             f"format={format!r}, backend={keras.backend.backend()}"
         )
-    given = [
-        name
-        for name, value in options.items()
-        if value is not None and value is not False
-    ]
+    given = [k for k, v in options.items() if v is not None and v is not False]
     if given and format != "litert":
         raise ValueError(
             "`quantization`, `calibration_data` and `dense` go with "
@@ -161,26 +145,15 @@ def _check_options(model, format, options):
 
 def _check_directory(directory, overwrite):
     """Refuses to replace what is no earlier export, or not to be replaced."""
-    if directory.exists() and not directory.is_dir():
+    if not directory.exists():
+        return
+    names = {path.name for path in directory.iterdir()}
+    is_export = any(
+        files[0] in names and names <= set(files) for files in _FILES.values()
+    )
+    if names and not (is_export and overwrite):
         raise FileExistsError(
-            f"`directory` must not be a file. Received: {directory}"
+            f"`directory` must be new or empty, or with `overwrite` hold an "
+            "earlier export and nothing else. Received: "
+            f"directory={str(directory)!r}, overwrite={overwrite}"
         )
-    exists = directory.is_dir()
-    names = {entry.name for entry in directory.iterdir()} if exists else set()
-    if names and not _is_export(names):
-        raise FileExistsError(
-            "`directory` must be new, empty or hold an earlier export and "
-            f"nothing else. Received: {directory}"
-        )
-    if names and not overwrite:
-        raise FileExistsError(
-            f"{directory} already holds an export: choose another directory, "
-            "or overwrite it (overwrite=True, --overwrite)"
-        )
-
-
-def _is_export(names):
-    """Returns whether a directory of these names holds an export alone."""
-    if "saved_model.pb" in names:
-        return names <= _SAVED_MODEL
-    return names in ({"model.tflite"}, {"model.keras"})

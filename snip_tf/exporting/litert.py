@@ -15,13 +15,8 @@ import keras
 import tensorflow as tf
 
 from snip_tf import _keras, overriding
-from snip_tf.exporting import (
-    litert_int8,
-    litert_loops,
-    litert_sparse,
-    saved_model,
-)
-from snip_tf.exporting.litert_table import stored_weights
+from snip_tf.exporting import litert_int8, litert_loops, saved_model
+from snip_tf.exporting.litert_sparse import stored_weights, with_sparse_weights
 
 __all__ = ["QUANTIZATIONS", "convert", "interpreter", "stored_weights"]
 
@@ -45,9 +40,9 @@ def convert(model, *, quantization=None, calibration_data=None, dense=False):
             not load it otherwise, and recurrent layers are refused: pruned
             GRUs made LiteRT abort, and states are rounded at every step.
         calibration_data: Example inputs, which "int8" takes the ranges of its
-            activations from. An array, or an iterable of batches as `fit` takes
-            them: x or a tuple (x, ...), of which only x is used. x is an array,
-            or for several inputs a list or dict of arrays.
+            activations from; the first 1,000 are used. An array, or an iterable
+            of batches as `fit` takes them: x or a tuple (x, ...), of which only
+            x is used, an array or for several inputs a list or dict of arrays.
         dense: Whether zeros stay in the file, for runtimes without LiteRT's
             sparse weights or its DENSIFY op.
 
@@ -57,14 +52,10 @@ def convert(model, *, quantization=None, calibration_data=None, dense=False):
             inputs or are not finite, or if nothing can be quantised by them.
     """
     _check_options(model, quantization, calibration_data)
-    sixteen_bits = [
-        layer
-        for layer in _keras.all_layers(model)
-        if "16" in layer.compute_dtype
-    ]
+    layers = _keras.all_layers(model)
     in_float32 = overriding.overridden(
-        sixteen_bits,  # LiteRT multiplies no halves
-        _keras.DTYPE_POLICY,
+        [layer for layer in layers if "16" in layer.compute_dtype],
+        _keras.DTYPE_POLICY,  # LiteRT multiplies no halves
         lambda *_: _Float32("float32"),
     )
     # From concrete functions the converter would lose the weights of Keras 3.
@@ -73,28 +64,23 @@ def convert(model, *, quantization=None, calibration_data=None, dense=False):
             saved_model.save(model, directory, sparse=False)
         converter = tf.lite.TFLiteConverter.from_saved_model(directory)
         if quantization == "int8":
-            examples = litert_int8.checked_examples(model, calibration_data)
-            return litert_int8.convert(converter, examples)
+            return litert_int8.convert(converter, model, calibration_data)
         if quantization == "float16":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             converter.target_spec.supported_types = [tf.float16]
         flatbuffer = converter.convert()
     if dense:
         return flatbuffer
-    return litert_sparse.with_sparse_weights(flatbuffer)
+    return with_sparse_weights(flatbuffer)
 
 
 def interpreter(flatbuffer, *, threads=None):
-    """Returns LiteRT's interpreter of a file, of the package ai-edge-litert.
+    """Returns LiteRT's interpreter of the bytes of a file.
 
     `tf.lite.Interpreter` is the same, but TensorFlow is to lose it.
 
-    Args:
-        flatbuffer: The bytes of a LiteRT file.
-        threads: How many threads it may use; by default one.
-
     Raises:
-        ImportError: If ai-edge-litert is not installed.
+        ImportError: If the package ai-edge-litert is not installed.
     """
     try:
         from ai_edge_litert.interpreter import Interpreter
@@ -115,21 +101,19 @@ class _Float32(keras.DTypePolicy):
 def _check_options(model, quantization, calibration_data):
     if quantization not in (None, *QUANTIZATIONS):
         raise ValueError(
-            f"`quantization` must be None or one of "
-            f"{', '.join(map(repr, QUANTIZATIONS))}. "
+            f"`quantization` must be None or one of {QUANTIZATIONS}. "
             f"Received: quantization={quantization!r}"
         )
     if (quantization == "int8") != (calibration_data is not None):
-        given = "None" if calibration_data is None else "some"
         raise ValueError(
             "`calibration_data` must be example inputs if, and only if, "
-            f"`quantization` is 'int8'. Received: calibration_data={given}, "
-            f"quantization={quantization!r}"
+            "`quantization` is 'int8'. Received: "
+            f"quantization={quantization!r}, calibration_data of "
+            f"{type(calibration_data).__name__}"
         )
-    recurrent = litert_loops.recurrent_layers(model)
-    if quantization == "int8" and recurrent:
+    if quantization == "int8" and litert_loops.recurrent_layers(model):
         raise ValueError(
             "`quantization` must be None or 'float16' for a model with "
             "recurrent layers. Received: quantization='int8', "
-            f"model={model.name!r} with layer {recurrent[0].name!r}"
+            f"model={model.name!r}"
         )

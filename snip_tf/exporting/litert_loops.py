@@ -23,14 +23,13 @@ def without_tensor_lists(model):
     The converter refuses the tensor lists of Keras' own loop unless the batch
     size is fixed, and unrolled layers make the file of an LSTM 3 times larger.
     """
-    # Not those that loop over images.
-    found = [
-        layer
-        for layer in recurrent_layers(model)
-        if hasattr(layer.cell, "output_size")
-    ]
+    layers = recurrent_layers(model)
     return overriding.overridden(
-        found, "inner_loop", lambda layer, _: functools.partial(_loop, layer)
+        [
+            one for one in layers if hasattr(one.cell, "output_size")
+        ],  # no images
+        "inner_loop",
+        lambda layer, _: functools.partial(_loop, layer),
     )
 
 

@@ -288,7 +288,7 @@ def test_a_scoring_batch_can_be_of_one_class(mnist_5k):
     x, y = data.scoring_batch(mnist_5k, size=100, seed=0, label=7)
     assert x.shape == (100, 28, 28, 1)
     np.testing.assert_array_equal(y, 7)
-    message = "at most 3.., the number of .* of class 7. Received: size=400"
+    message = "at most 3.., the number of .* Received: size=400, label=7"
     with pytest.raises(ValueError, match=message):
         data.scoring_batch(mnist_5k, size=400, seed=0, label=7)
 
@@ -348,12 +348,12 @@ def test_a_network_is_scored_by_batches_as_by_one(small_model, small_batch):
     ids=["lengths", "inputs", "empty", "a list of labels", "nothing"],
 )
 def test_batches_of_other_than_arrays_of_one_length_are_refused(x, y):
-    with pytest.raises(ValueError, match="one entry for each example. Receive"):
+    with pytest.raises(ValueError, match="one entry for each example, and"):
         data.batches(x, y, 4)
 
 
 def test_batches_of_no_example_are_refused():
-    with pytest.raises(ValueError, match="`size` must be .* Received: size=0"):
+    with pytest.raises(ValueError, match="`size` at least 1.* size=0"):
         data.batches(np.zeros(3), np.zeros(3), 0)
 
 
@@ -361,43 +361,16 @@ def test_batches_of_no_example_are_refused():
 
 
 @pytest.mark.parametrize(
-    ("argument", "value", "least"),
-    [
-        ("batch_size", 0, 1),
-        ("batch_size", 2.5, 1),
-        ("seed", -1, 0),
-        ("seed", None, 0),
-        ("start", -1, 0),
-        ("stop", 2, 3),
-    ],
+    "wrong", [{"batch_size": 0}, {"start": -1}, {"start": 3, "stop": 2}]
 )
-def test_training_batches_say_which_argument_is_wrong(argument, value, least):
-    settings = dict(batch_size=4, seed=0, start=3 * (argument == "stop"))
-    with pytest.raises(ValueError) as info:
-        data.training_batches(random_data(), **settings | {argument: value})
-    assert str(info.value) == (
-        f"`{argument}` must be an integer of at least {least}. "
-        f"Received: {argument}={value}"
-    )
+def test_training_batches_that_cannot_be_are_refused(wrong):
+    settings = dict(batch_size=4, seed=0, start=0) | wrong
+    with pytest.raises(ValueError, match="`batch_size` must be .* Received: "):
+        data.training_batches(random_data(), **settings)
 
 
-def test_evaluation_batches_say_which_splits_there_are():
-    message = "one of train, validation, test. Received: split='tests'"
+@pytest.mark.parametrize("size", [0, 11])
+def test_a_scoring_batch_that_cannot_be_is_refused(size):
+    message = f"at most 10, the number of training images. .*size={size}, "
     with pytest.raises(ValueError, match=message):
-        data.evaluation_batches(random_data(), "tests")
-
-
-def test_evaluation_batches_of_no_image_are_refused():
-    with pytest.raises(ValueError, match="`batch_size` must .* batch_size=0"):
-        data.evaluation_batches(random_data(), "test", batch_size=0)
-
-
-def test_a_scoring_batch_larger_than_the_training_split_is_refused():
-    message = "`size` must be at most 10, .* training images. Received: size=11"
-    with pytest.raises(ValueError, match=message):
-        data.scoring_batch(random_data(10), size=11, seed=0)
-
-
-def test_a_scoring_batch_of_no_image_is_refused():
-    with pytest.raises(ValueError, match="`size` must .* Received: size=0"):
-        data.scoring_batch(random_data(10), size=0, seed=0)
+        data.scoring_batch(random_data(10), size=size, seed=0)

@@ -254,7 +254,9 @@ def test_an_earlier_export_is_kept_unless_it_is_to_be_overwritten(
 ):
     directory = tmp_path / "out"
     snip_tf.export(model, directory, format="keras")
-    with pytest.raises(FileExistsError, match="already holds an export"):
+    with pytest.raises(
+        FileExistsError, match="with `overwrite` hold an earlier"
+    ):
         snip_tf.export(model, directory)
     assert [path.name for path in directory.iterdir()] == ["model.keras"]
     snip_tf.export(model, directory, overwrite=True)
@@ -306,7 +308,7 @@ def test_an_export_whose_last_rename_fails_leaves_the_old_one(
 
 def test_a_file_is_refused_as_directory(model, tmp_path):
     (tmp_path / "out").write_text("")
-    with pytest.raises(FileExistsError, match="must not be a file"):
+    with pytest.raises(NotADirectoryError, match="out"):
         snip_tf.export(model, tmp_path / "out")
     with pytest.raises(OSError, match="inside must be writable"):
         snip_tf.export(model, tmp_path / "out" / "inside")
@@ -320,7 +322,7 @@ def test_a_file_is_refused_as_directory(model, tmp_path):
         ({"dense": True}, 'go with format="litert" only. .* and dense'),
         (
             {"format": "litert", "quantization": "int4"},
-            "None or one of 'float16'",
+            "None or one of .'float16'",
         ),
         (
             {"format": "litert", "quantization": "int8"},
@@ -365,6 +367,7 @@ def test_the_example_of_its_docstring_runs():
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The masks of these kernels:UserWarning")
+@pytest.mark.filterwarnings(test_compaction.WHOLE)
 @pytest.mark.parametrize("sparsity", [0.5, 0.9, 0.99])
 @pytest.mark.parametrize("build", test_compaction.NETWORKS[:4])
 def test_every_format_gives_the_outputs_of_random_masks(

@@ -303,14 +303,14 @@ def test_unknown_quantization_is_refused():
     with pytest.raises(ValueError) as error:
         litert.convert(sparse(odd_widths), quantization="int4")
     assert str(error.value) == (
-        "`quantization` must be None or one of 'float16', 'int8'. "
+        "`quantization` must be None or one of ('float16', 'int8'). "
         "Received: quantization='int4'"
     )
 
 
 @pytest.mark.parametrize(
     ("quantization", "data", "given"),
-    [("int8", None, "None"), ("float16", np.ones((1, 30)), "some")],
+    [("int8", None, "NoneType"), ("float16", np.ones((1, 30)), "ndarray")],
 )
 def test_calibration_data_without_use_or_missing_is_refused(
     quantization, data, given
@@ -321,8 +321,8 @@ def test_calibration_data_without_use_or_missing_is_refused(
         )
     assert str(error.value) == (
         "`calibration_data` must be example inputs if, and only if, "
-        f"`quantization` is 'int8'. Received: calibration_data={given}, "
-        f"quantization={quantization!r}"
+        f"`quantization` is 'int8'. Received: quantization={quantization!r}, "
+        f"calibration_data of {given}"
     )
 
 
@@ -335,6 +335,16 @@ def test_bytes_are_those_of_entries_indices_and_row_ends():
     assert rows[128, 256].bytes == 100 * 4 + 100 + 128 + 1
     # 600 entries: the ends of the rows take two bytes each.
     assert rows[10, 128].bytes == 600 * 4 + 600 + 2 * (10 + 1)
+
+
+def test_the_table_has_a_line_for_each_weight():
+    lines = litert.stored_weights(known()[1]).splitlines()
+    assert {tuple(line.split()[1:]) for line in lines} == {
+        ("shape", "dtype", "kernel", "bytes"),
+        ("16x3x3x4", "float32", "dense", "395"),
+        ("128x256", "float32", "sparse", "629"),
+        ("10x128", "float32", "dense", "3,022"),
+    }
 
 
 def test_sparse_kernels_are_for_fully_connected_weights_that_are_sparse():

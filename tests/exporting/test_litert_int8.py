@@ -1,5 +1,8 @@
 """LiteRT files of integers: right, and refused where they would be wrong."""
 
+import itertools
+import types
+
 import keras
 import numpy as np
 import pytest
@@ -92,14 +95,8 @@ def test_data_that_are_not_finite_are_refused(value, place):
     x = batch(model)
     x[place, 3] = value
     for form in (x, in_pairs(x), in_a_data_set_of_pairs(x)):
-        with pytest.raises(ValueError, match="`calibration_data` must be fin"):
+        with pytest.raises(ValueError, match="not finite"):
             int8(model, form)
-
-
-def test_data_at_which_the_model_overflows_are_refused():
-    model = sparse(odd_widths)
-    with pytest.raises(ValueError, match="what the model makes of them"):
-        int8(model, np.full((3, 30), 3e38, np.float32))
 
 
 @pytest.mark.parametrize(
@@ -108,14 +105,21 @@ def test_data_at_which_the_model_overflows_are_refused():
     ids=["no batch", "empty array", "empty batch", "empty iterator"],
 )
 def test_no_examples_are_refused(nothing):
-    with pytest.raises(ValueError, match="hold examples. Received: none"):
+    with pytest.raises(ValueError, match="Received: 0 examples"):
         int8(sparse(odd_widths), nothing)
 
 
-def test_an_endless_data_set_is_refused():
-    endless = tf.data.Dataset.from_tensors(np.ones((1, 30))).repeat()
-    with pytest.raises(ValueError, match="`calibration_data` must end"):
-        int8(sparse(odd_widths), endless)
+@pytest.mark.parametrize("kind", ["data set", "generator"])
+def test_of_endless_data_the_first_thousand_examples_are_used(kind):
+    model = sparse(odd_widths)
+    x = np.random.default_rng(0).normal(size=(1000, 30)).astype(np.float32)
+    endless = itertools.chain([x], itertools.repeat(1e6 * x))
+    if kind == "data set":
+        endless = tf.data.Dataset.from_generator(
+            lambda: itertools.chain([x], itertools.repeat(1e6 * x)),
+            output_signature=tf.TensorSpec((None, 30)),
+        )
+    assert int8(model, endless) == int8(model, x)
 
 
 @pytest.mark.parametrize(
@@ -129,16 +133,18 @@ def test_an_endless_data_set_is_refused():
     ids=["features", "an example", "an input", "a pair"],
 )
 def test_data_of_other_shapes_are_refused(build, data, received):
-    message = "`calibration_data` must be batches of the model's inputs, of "
+    message = "`calibration_data` must be batches of the model's inputs, fin"
     with pytest.raises(ValueError, match=f"{message}.*Received: {received}"):
         int8(build(), data)
 
 
-def test_a_file_in_which_nothing_became_int8_is_refused(tmp_path):
-    sparse(odd_widths).export(tmp_path, verbose=False)
-    converter = tf.lite.TFLiteConverter.from_saved_model(str(tmp_path))
+def test_a_file_in_which_nothing_became_int8_is_refused():
+    model, file = converted(odd_widths)
+    converter = types.SimpleNamespace(
+        target_spec=types.SimpleNamespace(), convert=lambda: file
+    )
     with pytest.raises(ValueError, match="by which no weight became int8"):
-        litert_int8.convert(converter, [{"x": np.full((1, 30), np.nan, "f4")}])
+        litert_int8.convert(converter, model, np.ones((2, 30)))
 
 
 def test_recurrent_layers_are_refused():
@@ -147,6 +153,5 @@ def test_recurrent_layers_are_refused():
         int8(model, batch(model))
     assert str(error.value) == (
         "`quantization` must be None or 'float16' for a model with recurrent "
-        "layers. Received: quantization='int8', model='lstm_s' with layer "
-        "'recurrent'"
+        "layers. Received: quantization='int8', model='lstm_s'"
     )
