@@ -62,7 +62,9 @@ def warn_if_dead(model, x, y, training):
     inputs = keras.tree.map_structure(lambda part: part[:_EXAMPLES], inputs)
     if not _differ(inputs):
         return
-    with keras.StatelessScope():
+    from snip_tf._keeping import left_as_it_was  # needs TensorFlow
+
+    with left_as_it_was(model), keras.StatelessScope():
         outputs = model(inputs, training=training)
     if not _differ(outputs):
         warnings.warn(

@@ -65,14 +65,11 @@ def prune(
     before = get_masks(model)
     # Refused before the work of scoring.
     kappa = kept_weights(sum(mask.size for mask in before), sparsity)
-    if regrow:
-        before = None
-    else:
+    if not regrow:
         check_left(before, kappa, sparsity)
     found = scores.get(criterion)(model, x, y, **options)
-    masks = keep_top(
-        found, sparsity, min_kept, before, guard.output_axes(model)
-    )
+    earlier, axes = None if regrow else before, guard.output_axes(model)
+    masks = keep_top(found, sparsity, min_kept, earlier, axes)
     set_masks(model, masks, zero_removed=not regrow)
     if reinit:
         redraw(model)

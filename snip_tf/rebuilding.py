@@ -45,7 +45,10 @@ class Rebuilt:
     @classmethod
     def from_config(cls, config):
         """Returns the layer, its parts masked as soon as it is built."""
-        layer = keras.saving.deserialize_keras_object(config["layer"])
+        # The class is at hand where it is asked itself; a file needs it known.
+        own = {} if cls is Rebuilt else {cls.__name__: stock_class_of(cls)}
+        with keras.saving.custom_object_scope(own):
+            layer = keras.saving.deserialize_keras_object(config["layer"])
         become(layer, _derived(Rebuilt, type(layer)))
         vars(layer)["_parts_to_mask"] = config["masked"]
         if layer.built:
@@ -56,6 +59,12 @@ class Rebuilt:
         """Builds the stock layer, then masks its parts."""
         super().build_from_config(config)
         self._mask_parts()
+
+    def __call__(self, *args, **kwargs):
+        """Calls the stock layer, then masks its parts if that has built it."""
+        outputs = super().__call__(*args, **kwargs)
+        self._mask_parts()
+        return outputs
 
     def _mask_parts(self):
         parts = vars(self).pop("_parts_to_mask", None)

@@ -527,6 +527,16 @@ def test_files_of_layers_made_in_code_keep_the_masks(network, tmp_path):
     np.testing.assert_allclose(loaded(x), before, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:`compact` leaves these layers whole")
+@pytest.mark.parametrize("network", [in_a_graph, own_layers])
+def test_layers_of_others_code_go_through_compact(network):
+    """Also of classes that are not registered."""
+    model = prune_at_random(snip_tf.masked(built(network), mask_bias=True))
+    small = snip_tf.compact(model)
+    assert_outputs(small, outputs_of(model), tolerance=1e-5)
+    assert len(snip_tf.get_masks(small)) == len(snip_tf.get_masks(model))
+
+
 def test_a_file_keeps_which_layers_were_skipped(tmp_path):
     model = snip_tf.masked(made_in_code(), skip=["head", "both"])
     assert not {"head", "forward_lstm"} & set(names_of_masked(model))

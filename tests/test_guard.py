@@ -129,12 +129,15 @@ OPTIMIZERS = {
     "options",
     [
         {},
-        {"use_ema": True, "ema_overwrite_frequency": 2},
-        {"weight_decay": 0.1},
-        {"clipnorm": 0.1},
-        {"gradient_accumulation_steps": 2},
+        {
+            "use_ema": True,
+            "ema_overwrite_frequency": 2,
+            "weight_decay": 0.1,
+            "clipnorm": 0.1,
+            "gradient_accumulation_steps": 2,
+        },
     ],
-    ids=["plain", "ema", "decay", "clip", "accumulate"],
+    ids=["plain", "all"],
 )
 def test_an_optimizer_leaves_removed_weights_or_is_warned_of(name, options):
     generator = np.random.default_rng(0)
@@ -143,13 +146,14 @@ def test_an_optimizer_leaves_removed_weights_or_is_warned_of(name, options):
     model = keras.Sequential(
         [keras.Input((6,)), layers.Dense(5, "relu"), layers.Dense(3)]
     )
-    model.compile(getattr(keras.optimizers, name)(**options), CROSS_ENTROPY)
+    optimizer = getattr(keras.optimizers, name)(**options)
+    model.compile(optimizer, CROSS_ENTROPY, run_eagerly=True)
     masks = [
         (generator.random(m.shape) < 0.6) for m in snip_tf.get_masks(model)
     ]
     masks[0][2] = masks[0][:, 1] = False  # a whole row and a whole column
     snip_tf.set_masks(model, masks)
-    model.fit(x, y, epochs=4, batch_size=4, verbose=0)
+    model.fit(x, y, epochs=2, batch_size=4, verbose=0)
     is_safe = all(
         np.isfinite(weight.numpy()).all()
         and not weight.numpy()[mask.numpy() == 0].any()
