@@ -50,11 +50,11 @@ setuptools.setup(
         "absl-py",
         # TFDS imports it to download, but does not say that it needs it.
         "importlib_resources",
-        "keras>=3.13.1",
+        "keras>=3.14",
         "numpy>=2.0",
         "requests",
-        "tensorflow>=2.19",
-        "tensorflow-datasets>=4.9.9",
+        "tensorflow>=2.20",
+        "tensorflow-datasets>=4.9.10",
         "tqdm",
     ],
     extras_require={

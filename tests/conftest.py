@@ -1,4 +1,3 @@
-import inspect
 import multiprocessing
 import os
 import pathlib
@@ -16,10 +15,6 @@ import pytest
 import snip_tf
 
 CROSS_ENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-
-# The option of attention that adds a projection, where Keras has it.
-_ATTENTION = inspect.signature(keras.layers.MultiHeadAttention)
-GATE = {"use_gate": True} if "use_gate" in _ATTENTION.parameters else {}
 
 _SCRIPTS = pathlib.Path(__file__).parents[1] / "scripts"
 

@@ -8,7 +8,6 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import GATE
 
 import snip_tf
 from snip_tf import conversion, layers
@@ -156,7 +155,7 @@ def attention():
     inputs = keras.Input((4, 3))
     x = keras.layers.MultiHeadAttention(2, 3)(inputs, inputs)
     # With a gate, two of the projections have the same shape.
-    x = keras.layers.MultiHeadAttention(2, 3, **GATE)(x, inputs)
+    x = keras.layers.MultiHeadAttention(2, 3, use_gate=True)(x, inputs)
     x = keras.layers.LayerNormalization()(x)
     dense = keras.layers.EinsumDense("abc,cd->abd", (None, 2), bias_axes="d")
     return keras.Model(inputs, dense(x))
