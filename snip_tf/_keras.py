@@ -32,11 +32,6 @@ def sublayers(layer):
     return layer._layers
 
 
-def run_graph(model, inputs, call):
-    """Returns a functional model's outputs, each layer called by `call`."""
-    return model._run_through_graph(inputs, call_fn=call)
-
-
 def graph_nodes(model):
     """Returns the calls of a Sequential or functional model, inputs first.
 
