@@ -1,9 +1,12 @@
 # Every target makes .venv when it is missing and installs what it needs.
 PYTHON ?= python3
+# Those of `make test-versions`.
+OLDEST ?= python3.11
+NEWEST ?= python3.13
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow lint bench figures
+.PHONY: demo test test-slow test-versions lint bench figures
 
 demo: $(VENV)/installed
 	$(BIN)/python scripts/demo.py
@@ -13,6 +16,10 @@ test: $(VENV)/installed
 
 test-slow: $(VENV)/installed
 	$(BIN)/python -m pytest -m slow
+
+# The library with the oldest and the newest versions that setup.py allows.
+test-versions:
+	.ci/versions $(OLDEST) $(NEWEST)
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

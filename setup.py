@@ -4,10 +4,20 @@ import pathlib
 
 import setuptools
 
-_DEMO = ["matplotlib", "mlxtend", "pandas"]
+_DEMO = ["matplotlib", "mlxtend"]
 # Runs LiteRT files; to write them TensorFlow is enough.
 _LITERT = ["ai-edge-litert"]
-_TEST = ["jax", "keras-hub", "pytest", "pytest-xdist", "ruff", *_DEMO, *_LITERT]
+_TEST = [
+    "jax>=0.7",
+    "keras-hub>=0.25",
+    "pytest",
+    "pytest-xdist",
+    "ruff",
+    # Builds wheels by itself, and Python 3.12 brings none.
+    "setuptools>=70.1",
+    *_DEMO,
+    *_LITERT,
+]
 
 setuptools.setup(
     name="snip_tf",
@@ -21,7 +31,7 @@ setuptools.setup(
     .read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
-    python_requires=">=3.10",
+    python_requires=">=3.11",
     # `models` and `scripts` are too common to be top-level names of an
     # installed package: the zoo installs as snip_tf.models, scripts not at all.
     packages=[
@@ -35,18 +45,21 @@ setuptools.setup(
         "snip_tf.scores",
     ],
     package_dir={"snip_tf.models": "models"},
+    # The lower bounds are what `make test-versions` runs: see tests/oldest.txt.
     install_requires=[
-        "tensorflow>=2.18",
-        "keras>=3.9",
-        "tensorflow-datasets",
+        "absl-py",
         # TFDS imports it to download, but does not say that it needs it.
         "importlib_resources",
-        "absl-py",
-        "numpy",
+        "keras>=3.14",
+        "numpy>=2.0",
+        "requests",
+        "tensorflow>=2.20",
+        "tensorflow-datasets>=4.9.10",
+        "tqdm",
     ],
     extras_require={
         "demo": _DEMO,
-        "jax": ["jax"],
+        "jax": ["jax>=0.7"],
         "litert": _LITERT,
         "test": _TEST,
     },
