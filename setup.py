@@ -52,10 +52,8 @@ setuptools.setup(
         "importlib_resources",
         "keras>=3.14",
         "numpy>=2.0",
-        "requests",
         "tensorflow>=2.20",
         "tensorflow-datasets>=4.9.10",
-        "tqdm",
     ],
     extras_require={
         "demo": _DEMO,

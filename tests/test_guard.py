@@ -122,7 +122,7 @@ def test_a_network_that_was_saturated_before_is_no_alarm():
     model = keras.Sequential(
         [keras.Input((4,)), layers.Dense(8, "relu"), layers.Dense(1, "sigmoid")]
     )
-    for weight in model.weights:
+    for weight in model.trainable_weights:
         weight.assign(np.abs(weight.numpy()) + 0.1)
     x = 255 * np.random.default_rng(0).random((64, 4)).astype("float32")
     y = np.arange(64) % 2

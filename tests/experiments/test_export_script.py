@@ -124,7 +124,7 @@ def test_earlier_exports_are_replaced_only_if_asked_to(place):
     file.write_text("earlier")
     status, output = run_forked("export.py", *flags, cwd=place)
     assert status == 1, output
-    assert "already holds an export: choose another directory" in output
+    assert "with `overwrite` hold an earlier export" in output
     assert file.read_text() == "earlier"
     status, output = run_script("export.py", *flags, "--overwrite", cwd=place)
     assert status == 0, output
