@@ -6,7 +6,7 @@
 
 step    one training step, masked at the paper's sparsity against the same
         network of plain Keras layers: same optimiser, loss, batches.
-prune   one call of snip_tf.prune, traced, against a stock training step.
+prune   one call of snip_tf.prune against a stock training step.
 memory  the peak of a process that prunes, against one that trains (Linux).
 compact one training step of the network without its dead units, against the
         masked one.
