@@ -24,8 +24,7 @@ class PruneAtStart(keras.callbacks.Callback):
         **options: Passed to `prune`: `criterion`, `loss`, `reinit`...
 
     Raises:
-        ValueError: If the sparsity is out of range; when training starts, what
-            `prune` raises.
+        ValueError: For a sparsity out of range; in `fit`, what `prune` raises.
     """
 
     def __init__(self, x, y=None, *, sparsity, verbose=1, **options):

@@ -138,9 +138,9 @@ def set_masks(model, masks, *, zero_removed=True):
 
     Warns of a kernel that loses every weight: nothing passes it any more.
 
-    A removed weight gets no gradient, so that training leaves it at zero. Only
-    an optimizer that has momentum from before still moves what is stored (what
-    is used stays zero): compile the model anew when pruning after training.
+    A removed weight gets no gradient, so training leaves it at zero. Only an
+    optimizer with momentum from before still moves what is stored: compile the
+    model anew when pruning after training.
 
     Args:
         model: A built Keras model with masked layers.
@@ -150,8 +150,7 @@ def set_masks(model, masks, *, zero_removed=True):
             too. False where they may come back.
 
     Raises:
-        ValueError: If the masks do not fit the model or hold other values than
-            0 and 1. The model is then unchanged.
+        ValueError: If they do not fit the model. It is then unchanged.
     """
     pairs = layers.masked_weights(model)
     masks = checked_masks(

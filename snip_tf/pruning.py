@@ -57,8 +57,7 @@ def prune(
         removed weights at zero.
 
     Raises:
-        ValueError: See `sensitivity` and `keep_top`; also if fewer weights are
-            left than the sparsity keeps. The model is then unchanged.
+        ValueError: See `sensitivity` and `keep_top`. The model is unchanged.
     """
     before = get_masks(model)
     # Refused before the work of scoring.

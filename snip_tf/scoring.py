@@ -71,25 +71,27 @@ def sensitivity(
         )
     masks = [mask for _, mask in layers.masked_weights(model)]
     masked_loss = loss_of(model, loss, training=training)
-    average, examples = 0.0, 0
+    average, examples = None, 0
     with left_as_it_was(model):
         for batch in _batches.checked(model, x, y, loss):
             gradient = mask_gradient(model, masked_loss, batch)
             size = _batches.size_of(batch)
             examples += size
-            new = size / examples
-            if ema_decay is not None and examples > size:  # not the first
-                new = 1 - ema_decay
+            if average is None:
+                average = gradient
+                continue
+            new = size / examples if ema_decay is None else 1 - ema_decay
             # In double precision, so that the order of the batches moves no
             # more than the last bits.
             average = average + new * (gradient.astype(np.float64) - average)
-    total = float(np.abs(average).sum())
+    magnitudes = np.abs(average)
+    total = float(magnitudes.sum(dtype=np.float64))
     if not np.isfinite(total) or total == 0:
         raise ValueError(
             "The gradients of the loss with respect to the masks must be "
             f"finite and not all zero. Received: sum of magnitudes={total}"
         )
-    scores = (np.abs(average) / total).astype(np.float32)
+    scores = (magnitudes / total).astype(np.float32, copy=False)
     return cut(scores, [mask.shape for mask in masks])
 
 
@@ -109,7 +111,7 @@ def mask_gradient(model, loss, batch):
         )
         flat = np.concatenate([np.ravel(gradient) for gradient in gradients])
         if scale == 1 or np.isfinite(flat).all():
-            return flat / np.float32(scale)
+            return flat if scale == 1 else flat / np.float32(scale)
 
 
 def loss_of(model, loss=None, *, training=False):

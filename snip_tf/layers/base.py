@@ -83,8 +83,7 @@ class MaskedLayer:
     def masked_weights(self):
         """Returns the (weight, mask) variable pairs: kernels first, then bias.
 
-        Both are `keras.Variable`s of the same shape. Empty before the layer
-        is built.
+        Both are variables of one shape. Empty before the layer is built.
         """
         return [
             (getattr(self, stored(name)), getattr(self, mask_of(name)))
