@@ -734,7 +734,7 @@ def test_functions_of_the_model_go_on_being_used():
     relu = type(keras.activations.relu)(
         _shifted.__code__, globals(), "relu"
     )  # one's own of that name
-    y = layers.Dense(5, activation=relu, kernel_regularizer=lambda w: 0.0)(y)
+    y = layers.Dense(5, activation=relu)(y)
     model = keras.Model(x, layers.Dense(2)(y))
     _random_masks(model, 0.5, np.random.default_rng(0))
     small = snip_tf.compact(model)
@@ -742,6 +742,29 @@ def test_functions_of_the_model_go_on_being_used():
     assert small.get_layer("conv") is not model.get_layer("conv")
     np.testing.assert_allclose(
         _output(small, _x(4, 4, 3)), _output(model, _x(4, 4, 3)), atol=1e-6
+    )
+
+
+def test_a_regularizer_that_is_a_function_goes_on_being_used():
+    def free(weight):
+        return 0.0
+
+    try:
+        keras.layers.Dense(5, kernel_regularizer=free).build((None, 4))
+    except ValueError:
+        pytest.skip("this Keras takes no function for a regularizer")
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            layers.Dense(5, kernel_regularizer=free, name="free"),
+            layers.Dense(2),
+        ]
+    )
+    _random_masks(model, 0.5, np.random.default_rng(0))
+    small = snip_tf.compact(model)
+    assert small.get_layer("free").kernel_regularizer is free
+    np.testing.assert_allclose(
+        _output(small, _x(4)), _output(model, _x(4)), atol=1e-6
     )
 
 
