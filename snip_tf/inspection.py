@@ -6,7 +6,11 @@ import math
 import keras
 
 from snip_tf import _keras, kernel_uses, layers, tables
-from snip_tf.layers.dense_weights import NO_KERNELS, kernels_left_dense
+from snip_tf.layers.dense_weights import (
+    NO_KERNELS,
+    kernels_left_dense,
+    path_in,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -226,7 +230,7 @@ def flops(model):
         )
     known = {id(weight) for weight in known}
     uncounted = [
-        _path(model, weight)
+        path_in(model, weight)
         for weight in model.weights
         if len(weight.shape) > 1
         and weight.name not in NO_KERNELS
@@ -236,13 +240,8 @@ def flops(model):
 
 
 def _row(model, weight, kept, *units, **options):
-    name = _path(model, weight)
+    name = path_in(model, weight)
     return Weight(name, kept.shape, int(kept.sum()), *units, **options)
-
-
-def _path(model, weight):
-    # Keras puts the model first or not, as it was built or loaded.
-    return weight.path.removeprefix(f"{model.name}/")
 
 
 def _nonzero(array):

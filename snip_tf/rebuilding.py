@@ -76,9 +76,11 @@ class Rebuilt:
         return outputs
 
     def _mask_parts(self):
-        parts = vars(self).get("_parts_to_mask", ())
+        parts = vars(self).get("_parts_to_mask")
+        if not parts:  # as at every call but the first
+            return
         found = dict(enumerate(_keras.all_layers(self)))
-        if parts and all(i in found and found[i].built for i, _ in parts):
+        if all(i in found and found[i].built for i, _ in parts):
             del vars(self)["_parts_to_mask"]
             become(self, stock_class_of(type(self)))
             mask_parts(self, {id(found[i]): bias for i, bias in parts})

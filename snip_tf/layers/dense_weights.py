@@ -37,8 +37,12 @@ def kernels_left_dense(model, found=None):
         for weight in layer.weights:
             is_kernel = len(weight.shape) > 1 and weight.name not in NO_KERNELS
             if is_kernel and id(weight) not in inside:
-                # Keras puts the model first or not, as it was built or loaded.
-                path = weight.path.removeprefix(f"{model.name}/")
-                place = path.rpartition("/")[0] or layer.name
+                place = path_in(model, weight).rpartition("/")[0] or layer.name
                 counts[place] = counts.get(place, 0) + math.prod(weight.shape)
     return counts
+
+
+def path_in(model, weight):
+    """Returns the path of a weight without the name of its model."""
+    # Keras puts the model first or not, as it was built or loaded.
+    return weight.path.removeprefix(f"{model.name}/")
