@@ -1,0 +1,163 @@
+"""Whether the tests notice each small change of the core's code.
+
+    python tests/mutants.py [FILE ...]
+
+A mutant is one change by an operator of mutmut: another sign, a number plus
+one, an argument left out. mutmut runs none of them itself, as it wraps methods
+and Keras reads the signatures of a layer's. Here each is tested in a fork of a
+process that has imported TensorFlow, and no file is changed.
+
+Adds a line of JSON a mutant to build/mutants.jsonl. What is killed there
+already is not run again: after a change of the tests only survivors are.
+"""
+
+import collections
+import difflib
+import importlib.machinery
+import json
+import os
+import pathlib
+import signal
+import sys
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras  # noqa: F401  (forks have it)
+import libcst
+import pytest
+from libcst import matchers
+from mutmut.mutation.mutators import mutation_operators
+
+ROOT = pathlib.Path(__file__).parents[1]
+RESULTS = ROOT / "build" / "mutants.jsonl"
+SECONDS = 600  # after which a mutant counts as killed: it made an endless loop
+
+LAYERS = ("layers", "test_masks.py", "test_conversion.py")
+# The tests of each file, the likeliest to notice first.
+TESTS = {
+    "layers/base.py": LAYERS,
+    "layers/feedforward.py": (*LAYERS, "test_guard.py"),
+    "layers/recurrent.py": LAYERS,
+    "layers/attention.py": LAYERS,
+    "layers/in_place.py": ("test_conversion.py", "layers"),
+    "layers/dense_weights.py": ("test_conversion.py", "test_inspection.py"),
+    "_checks.py": ("test_masks.py", "test_pruning.py"),
+    "masks.py": ("test_masks.py", "test_pruning.py", "test_guard.py"),
+    "guard.py": ("test_guard.py", "test_pruning.py", "layers"),
+    "pruning.py": ("test_pruning.py", "test_guard.py", "test_callbacks.py"),
+    "scoring.py": ("test_scoring.py", "test_pruning.py"),
+}
+
+
+# Errors and warnings, whose words are not mutated.
+_SAYS_MORE = matchers.Raise() | matchers.Call(
+    matchers.Attribute(attr=matchers.Name("warn"))
+)
+
+
+class _Mutations(libcst.CSTVisitor):
+    """Collects pairs of a node and what it becomes."""
+
+    def __init__(self):
+        self.found = []
+        self._messages = set()
+
+    def on_visit(self, node):
+        if isinstance(node, libcst.Annotation):
+            return False
+        if matchers.matches(node, _SAYS_MORE):
+            texts = matchers.findall(node, matchers.SimpleString())
+            self._messages |= set(map(id, texts))
+        if id(node) in self._messages:
+            return False
+        for kind, operator in mutation_operators:
+            if isinstance(node, kind):
+                # Of a string one change tells as much as three.
+                some = 1 if isinstance(node, libcst.SimpleString) else None
+                self.found += [(node, new) for new in operator(node)][:some]
+        return True
+
+
+def mutants(source):
+    """Returns a dict of mutated sources by what differs in them."""
+    module = libcst.parse_module(source)
+    mutations = _Mutations()
+    module.visit(mutations)
+    found = {}
+    for node, new in mutations.found:
+        mutated = module.deep_replace(node, new).code
+        lines = source.splitlines(), mutated.splitlines()
+        _, _, *difference = difflib.unified_diff(*lines, n=0, lineterm="")
+        found["\n".join(difference)] = mutated
+    return found
+
+
+def killer_of(path, mutated, tests):
+    """Returns the test that fails with a mutant, "" if none does."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(SECONDS)
+        _become_mutant(path, mutated, tests, writer)
+    os.close(writer)
+    with open(reader) as pipe:
+        first = pipe.read().partition("\n")[0]
+    _, status = os.waitpid(child, 0)
+    return first or (f"status {status}" if status else "")
+
+
+def _become_mutant(path, mutated, tests, writer):
+    """Runs the tests with another source of a file, and ends the process."""
+    get_code = importlib.machinery.SourceFileLoader.get_code
+
+    def get_mutated(loader, name):
+        if pathlib.Path(loader.get_filename(name)) == path:
+            return compile(mutated, path, "exec")
+        return get_code(loader, name)
+
+    importlib.machinery.SourceFileLoader.get_code = get_mutated
+
+    class Reporter:
+        def pytest_runtest_logreport(self, report):
+            if report.failed:
+                os.write(writer, f"{report.nodeid}\n".encode())
+
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 1)
+    os.dup2(nothing, 2)
+    options = ["-x", "-q", "-p", "no:cacheprovider", "-m", "not slow"]
+    os._exit(pytest.main([*options, *tests], plugins=[Reporter()]))
+
+
+def main(names):
+    """Tests the mutants of files of snip_tf, all of TESTS by default."""
+    os.chdir(ROOT)
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.touch()
+    earlier = [json.loads(line) for line in RESULTS.open()]
+    killed = {(e["file"], e["change"]) for e in earlier if e["killer"]}
+    counts = collections.Counter()
+    for name in names or TESTS:
+        path = ROOT / "snip_tf" / name
+        tests = [f"tests/{test}" for test in TESTS[name]]
+        source = path.read_text()
+        assert not killer_of(path, source, tests), f"{tests} must pass"
+        for change, mutated in mutants(source).items():
+            counts["mutants"] += 1
+            if (name, change) in killed:
+                continue
+            start = time.monotonic()
+            killer = killer_of(path, mutated, tests)
+            row = {"file": name, "change": change, "killer": killer}
+            row["seconds"] = round(time.monotonic() - start, 1)
+            with RESULTS.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            if not killer:
+                counts["survivors"] += 1
+                print(f"{name} {change}", flush=True)
+    print(f"{counts['mutants']} mutants, {counts['survivors']} survivors")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
