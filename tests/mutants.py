@@ -17,6 +17,7 @@ import importlib.machinery
 import json
 import os
 import pathlib
+import random
 import signal
 import sys
 import time
@@ -155,30 +156,40 @@ def main(names):
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.touch()
     earlier = [json.loads(line) for line in RESULTS.open()]
-    killed = {(e["file"], e["change"]) for e in earlier if e["killer"]}
-    counts = collections.Counter()
-    for name in names or TESTS:
-        path = ROOT / "snip_tf" / name
-        tests = [f"tests/{test}" for test in TESTS[name]]
-        source = path.read_text()
-        killers = collections.Counter()
-        assert not killer_of(path, source, tests), f"{tests} must pass"
-        for change, mutated in mutants(source).items():
-            counts["mutants"] += 1
-            if (name, change) in killed:
-                continue
-            start = time.monotonic()
-            first = [test for test, _ in killers.most_common(12)]
-            killer = killer_of(path, mutated, first + tests)
-            killers.update([killer] if "::" in killer else [])
-            row = {"file": name, "change": change, "killer": killer}
-            row["seconds"] = round(time.monotonic() - start, 1)
-            with RESULTS.open("a") as file:
-                file.write(json.dumps(row) + "\n")
-            if not killer:
-                counts["survivors"] += 1
-                print(f"{name} {change}", flush=True)
-    print(f"{counts['mutants']} mutants, {counts['survivors']} survivors")
+    killed = {(row["file"], row["change"]) for row in earlier if row["killer"]}
+    killers = collections.defaultdict(collections.Counter)
+    for row in earlier:
+        killers[row["file"]].update([row["killer"]])
+    found = [
+        (name, change, mutated)
+        for name in names or TESTS
+        for change, mutated in mutants(_path(name).read_text()).items()
+    ]
+    # In no order: what is done when this is stopped is a sample.
+    random.Random(0).shuffle(found)
+    survivors = 0
+    for name, change, mutated in found:
+        if (name, change) in killed:
+            continue
+        # First those that noticed others.
+        first = [test for test, _ in killers[name].most_common(40)]
+        tests = [test for test in first if "::" in test]
+        tests += [f"tests/{test}" for test in TESTS[name]]
+        start = time.monotonic()
+        killer = killer_of(_path(name), mutated, tests)
+        killers[name].update([killer])
+        row = {"file": name, "change": change, "killer": killer}
+        row["seconds"] = round(time.monotonic() - start, 1)
+        with RESULTS.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        if not killer:
+            survivors += 1
+            print(f"{name}\n{change}\n", flush=True)
+    print(f"{len(found)} mutants, {survivors} survivors")
+
+
+def _path(name):
+    return ROOT / "snip_tf" / name
 
 
 if __name__ == "__main__":

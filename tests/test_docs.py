@@ -21,9 +21,11 @@ _WRITTEN_BY_HAND = [
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "README.md",
+    "SECURITY.md",
     "docs/design.md",
     "docs/guide.md",
     "docs/paper.md",
+    "docs/testing.md",
     "results/README.md",
     "results/benchmarks.md",
 ]
