@@ -46,6 +46,11 @@ def run_forked(name, *flags, cwd):
     return process.exitcode, output.read_text()
 
 
+def places(warned, words):
+    """Returns the files that the recorded warnings with these words name."""
+    return {one.filename for one in warned if words in str(one.message)}
+
+
 def _become(script, flags, cwd, output):
     os.chdir(cwd)
     with output.open("w") as file:

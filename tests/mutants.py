@@ -34,7 +34,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 RESULTS = ROOT / "build" / "mutants.jsonl"
 SECONDS = 600  # after which a mutant counts as killed: it made an endless loop
 
-LAYERS = ("layers", "test_masks.py")
+LAYERS = ("layers", "test_masks.py", "test_as_before.py")
 # The tests of each file, the likeliest to notice first.
 TESTS = {
     "layers/base.py": LAYERS,
@@ -51,6 +51,9 @@ TESTS = {
 }
 
 
+# `strict=True` of zip tells of mistakes in the code alone.
+_STRICT = matchers.Arg(keyword=matchers.Name("strict"))
+_NO_BEHAVIOUR = matchers.Annotation() | _STRICT
 # Errors and warnings, whose words are not mutated.
 _SAYS_MORE = matchers.Raise() | matchers.Call(
     matchers.Attribute(attr=matchers.Name("warn"))
@@ -65,7 +68,7 @@ class _Mutations(libcst.CSTVisitor):
         self._messages = set()
 
     def on_visit(self, node):
-        if isinstance(node, libcst.Annotation):
+        if matchers.matches(node, _NO_BEHAVIOUR):
             return False
         if matchers.matches(node, _SAYS_MORE):
             texts = matchers.findall(node, matchers.SimpleString())
@@ -88,11 +91,11 @@ def _other_arguments(call):
     Half of mutmut's operator: without a positional argument few calls work.
     """
     for index, argument in enumerate(call.args):
+        if argument.star or matchers.matches(argument, _STRICT):
+            continue
         others = list(call.args)
         if argument.keyword:
             del others[index]
-        elif argument.star:
-            continue
         else:
             others[index] = argument.with_changes(value=libcst.Name("None"))
         yield call.with_changes(args=others)
