@@ -278,9 +278,12 @@ def test_labels_outside_the_classes_are_refused(
         snip_tf.sensitivity(small_model, x, y)
 
 
-def test_gradients_that_are_all_zero_are_refused(small_model, small_batch):
+@pytest.mark.parametrize("value", [0, np.nan])
+def test_gradients_that_tell_nothing_are_refused(
+    value, small_model, small_batch
+):
     for weight in small_model.weights:
-        weight.assign(np.zeros(weight.shape))
+        weight.assign(np.full(weight.shape, value))
     with pytest.raises(ValueError, match="finite and not all zero"):
         snip_tf.sensitivity(small_model, *small_batch)
 
