@@ -35,7 +35,7 @@ coverage: $(VENV)/installed
 # Hours on one core; goes on where it was stopped.
 mutants: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet "mutmut>=3.8,<4"
-	$(BIN)/python tests/mutants.py
+	$(BIN)/python .ci/mutants.py
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

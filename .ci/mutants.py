@@ -1,6 +1,6 @@
 """Whether the tests notice each small change of the core's code.
 
-    python tests/mutants.py [FILE ...]
+    python .ci/mutants.py [FILE ...]
 
 A mutant is one change, most by operators of mutmut: another sign, a number plus
 one, an argument left out. mutmut runs none of them itself, as it wraps methods
