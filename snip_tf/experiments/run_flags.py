@@ -14,7 +14,7 @@ from absl import app, flags
 
 import snip_tf
 from snip_tf import data, models, scores, training
-from snip_tf.experiments import program, run_directory, runs
+from snip_tf.experiments import program, protocol, run_directory, runs
 
 FLAGS = flags.FLAGS
 flags.disclaim_key_flags()
@@ -69,6 +69,12 @@ def define_run():
     )
     names = {"model", "sparsity", "seed", "validation_fraction", *_BUILDING}
     _define(runs.Settings, names - {"score_batch_size"})
+    flags.DEFINE_enum(
+        "preset",
+        None,
+        protocol.PRESETS,
+        "Settings that come nearest to Table 1; other flags go before it.",
+    )
     _define(runs.Settings, ["score_batch_size"], "one batch")
 
 
@@ -127,11 +133,11 @@ def settings(model=None):
         "score_batch_size": recipe.batch_size,
         "validate_every": recipe.steps if recipe.steps % 1000 else 1000,
     }
-    given = defaults | _given(runs.Settings)
+    given = defaults | _preset() | _given(runs.Settings)
     given |= {"dataset": dataset, "recipe": recipe}
     if model is not None:
         program.refuse(
-            ("model", "sparsity", *_BUILDING),
+            ("model", "sparsity", "preset", *_BUILDING),
             "--pruned_model brings its own network and masks",
         )
         given |= dict.fromkeys(_BUILDING)
@@ -144,6 +150,19 @@ def settings(model=None):
     if not given.get("sparsity"):
         program.refuse(_SCORING, "Without --sparsity nothing is pruned")
     return runs.Settings(**given)
+
+
+def _preset():
+    """Returns the settings of the --preset, if it was given."""
+    if not FLAGS.preset:
+        return {}
+    if FLAGS.model not in protocol.DESIGNS:
+        raise app.UsageError(
+            f"--preset is for {' and '.join(protocol.DESIGNS)}. Received: "
+            f"--model={FLAGS.model}"
+        )
+    factors = protocol.PRESETS[FLAGS.preset]
+    return protocol.settings_of(factors, FLAGS.model, FLAGS.sparsity)
 
 
 def run_dir(settings, prefix=""):

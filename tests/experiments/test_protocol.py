@@ -28,7 +28,7 @@ def test_the_designs_have_their_resolution(model, resolution):
 
 
 def test_a_row_differs_from_the_texts_protocol_in_what_its_name_says():
-    for row in protocol.EXPERIMENT.rows:
+    for row in protocol.SEARCH.rows:
         model, sparsity, *changed, steps = row.name.split("-")
         text = runs.Settings(
             model,
@@ -40,7 +40,7 @@ def test_a_row_differs_from_the_texts_protocol_in_what_its_name_says():
         assert row.settings == text
         assert f"{row.settings.recipe.steps / 1_000:g}k" == steps
         assert row.settings.recipe.learning_rate == 0.1
-    drops = {row.settings.recipe.drops for row in protocol.EXPERIMENT.rows}
+    drops = {row.settings.recipe.drops for row in protocol.SEARCH.rows}
     assert drops == {
         (5_000, 7_500),
         (10_000, 15_000),

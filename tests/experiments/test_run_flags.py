@@ -143,3 +143,14 @@ def test_contradictions_are_refused(given, message, parse):
 def test_values_out_of_range_and_unknown_flags_are_refused(given, parse):
     with pytest.raises((flags.Error, ValueError)):
         parse("--model=lenet_300_100", given)
+
+
+def test_a_preset_gives_way_to_other_flags(parse):
+    network = ("--model=lenet_5_caffe", "--sparsity=0.98")
+    preset = parse(*network, "--preset=paper_lenets")
+    assert preset.batch_norm
+    assert preset.recipe == training.RECIPES["mnist"]
+    given = parse(*network, "--preset=paper_lenets", "--nobatch_norm")
+    assert given == dataclasses.replace(preset, batch_norm=False)
+    with pytest.raises(app.UsageError, match="and lenet_5_caffe. .*=vgg_d"):
+        parse("--model=vgg_d", "--preset=paper_lenets")
