@@ -207,6 +207,7 @@ SEARCH = Experiment(
         *_longer("lenet_5_caffe", 20_000, _BN, _BN_ALL, _BN_RELU),
         *_search("lenet_5_caffe"),
         *_longer("lenet_300_100", 150_000, _BN, _BN_ALL, _BN_ALL_LAST),
+        *_longer("lenet_5_caffe", 20_000, _BN_ALL_LAST),
         *_longer("lenet_5_caffe", 60_000, _BN_ALL),
     ),
     note="A name says what differs from the text's protocol. bn: batch "
