@@ -69,11 +69,6 @@ _RATE_NOTE = (
     "LeNet-5-Caffe as it is in the text starts at a learning rate of 0.02: at "
     "the paper's 0.1 the dense network diverges."
 )
-_PRESET_NOTE = (
-    "The rows named preset have the protocol that comes nearest to Table 1, of "
-    "those that were tried ([protocol](protocol.md): "
-    f"{', '.join(protocol.PRESETS['paper_lenets'])}), at a rate of 0.1."
-)
 
 
 def _figure_1():
@@ -162,7 +157,7 @@ EXPERIMENTS = {
         source="Lee et al. 2019, Figure 1",
         seeds=5,
         rows=tuple(_figure_1()),
-        note=f"{_STEPS_NOTE} {_RATE_NOTE} {_PRESET_NOTE}",
+        note=f"{_STEPS_NOTE} {_RATE_NOTE} {protocol.PRESET_NOTE}",
     ),
     "table_1": Experiment(
         title="SNIP on LeNets, and other methods as the paper quotes them",
@@ -170,7 +165,7 @@ EXPERIMENTS = {
         seeds=5,
         rows=tuple(_table_1()),
         note=f"{_STEPS_NOTE} {_RATE_NOTE} In the rows at-0.1 it starts at 0.1. "
-        f"{_PRESET_NOTE} {protocol.AUTHORS}",
+        f"{protocol.PRESET_NOTE} {protocol.AUTHORS}",
     ),
     "ablations": protocol.ABLATIONS,
     "protocol": protocol.SEARCH,

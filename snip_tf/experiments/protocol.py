@@ -64,6 +64,12 @@ _BN, _BN_ALL, _BN_RELU = ("bn",), ("bn", "all"), ("bn", "relu")
 _BN_ALL_LAST = ("bn", "all", "lastdense")
 # What comes nearest to Table 1, see results/protocol.md.
 PRESETS = {"paper_lenets": _BN_ALL}
+PRESET_NOTE = (
+    "The rows named preset have the protocol that comes nearest to Table 1, of "
+    "those that were tried ([protocol](protocol.md): "
+    f"{', '.join(PRESETS['paper_lenets'])}), at a rate of 0.1; the others that "
+    "of the text."
+)
 # What the factors of a dense network can be.
 _DENSE = {
     "lenet_300_100": [(), _BN, ("all",), _BN_ALL],

@@ -88,7 +88,7 @@ def comparison(recorded):
     }
     return (
         "# The paper's errors, those of its authors' code, and ours\n\n"
-        f"{_ERRORS} {protocol.AUTHORS}\n\n"
+        f"{_ERRORS} {protocol.PRESET_NOTE} {protocol.AUTHORS}\n\n"
         f"{tables.markdown(tables.comparison(groups))}\n\n"
         f"{_SHORTENED}.\n"
     )
