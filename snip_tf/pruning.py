@@ -38,7 +38,8 @@ def prune(
         model: A built Keras model with masked layers.
         x: One batch of inputs or a sequence of batches; see `sensitivity`.
         y: The targets of the one batch.
-        sparsity: The fraction of all masked weights to remove, in [0, 1).
+        sparsity: The fraction of all masked weights to remove, in [0, 1). Or
+            a dict of them by the names of layers, each then pruned by itself.
         criterion: The scores: a name of `snip_tf.scores.SCORES`, or a function
             that takes and returns what `sensitivity` does.
         steps: In how many steps, each with scores of what the one before left
@@ -65,9 +66,11 @@ def prune(
     """
     before = get_masks(model)
     # Refused before the work of scoring.
-    kappa = kept_weights(sum(mask.size for mask in before), sparsity)
-    if not regrow:
-        check_left(before, kappa, sparsity)
+    for _, indices, fraction in stepwise.groups(model, sparsity):
+        own = [before[index] for index in indices]
+        kappa = kept_weights(sum(mask.size for mask in own), fraction)
+        if not regrow:
+            check_left(own, kappa, fraction)
     score = criterion
     if not callable(criterion):
         from snip_tf import scores  # here, as all else needs no TensorFlow

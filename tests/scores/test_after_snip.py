@@ -221,5 +221,5 @@ def test_an_error_in_a_step_leaves_the_model_as_it_was(small_model):
 def test_steps_of_a_model_pruned_before_start_there(small_model, small_batch):
     snip_tf.prune(small_model, *small_batch, sparsity=0.75)
     masks = steps_of("snip", small_model, small_batch, sparsity=0.8, steps=10)
-    assert len(masks) == 2
+    assert np.all(np.diff([mask.sum() for mask in masks]) <= 0)
     assert masks[-1].sum() == 6
