@@ -26,13 +26,11 @@ class Progress:
         step: The steps that are trained.
         seconds: The time they took.
         history: What Keras reported of each period, as lists by name.
-        best: The weights of the first best validation, as arrays.
     """
 
     step: int = 0
     seconds: float = 0.0
     history: dict = dataclasses.field(default_factory=dict)
-    best: list = dataclasses.field(default_factory=list)
 
 
 class Checkpoints(keras.callbacks.Callback):
@@ -57,9 +55,6 @@ class Checkpoints(keras.callbacks.Callback):
         now, progress = time.perf_counter(), self._progress
         progress.step += self._settings.validate_every
         progress.seconds += now - self._since
-        earlier = progress.history.get("val_accuracy", [])
-        if all(logs["val_accuracy"] > accuracy for accuracy in earlier):
-            progress.best = self.model.get_weights()
         for name, value in logs.items():
             progress.history.setdefault(name, []).append(float(value))
         self._write_history()
@@ -84,8 +79,7 @@ def save(path, model, progress):
     """Writes the state of a compiled model and its `Progress` to a file."""
     variables = map(keras.ops.convert_to_numpy, _variables(model))
     arrays = {f"variable_{i}": array for i, array in enumerate(variables)}
-    arrays |= {f"best_{i}": array for i, array in enumerate(progress.best)}
-    state = json.dumps(vars(progress) | {"best": []})
+    state = json.dumps(vars(progress))
     with _atomic.replaced(path) as new:
         np.savez(new, progress=state, **arrays)
 
@@ -106,9 +100,7 @@ def restore(path, model):
     with np.load(path) as saved:
         for index, variable in enumerate(_variables(model)):
             variable.assign(saved[f"variable_{index}"])
-        progress = Progress(**json.loads(str(saved["progress"])))
-        best = [saved[name] for name in saved.files if name[:5] == "best_"]
-        return dataclasses.replace(progress, best=best)
+        return Progress(**json.loads(str(saved["progress"])))
 
 
 def steps_done(path):

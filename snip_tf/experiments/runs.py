@@ -18,6 +18,7 @@ from snip_tf.experiments import checkpoints, run_directory
 from snip_tf.experiments.provenance import identity, surroundings
 from snip_tf.experiments.settings import SPARSITIES as SPARSITIES
 from snip_tf.experiments.settings import Settings as Settings
+from snip_tf.layers import in_place
 
 _LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
@@ -41,8 +42,9 @@ def run(
 
     Returns:
         What stands in result.json: settings, surroundings, kept weights;
-        errors in percent on the test set after the last step and at the best
-        validation; losses and seconds.
+        errors in percent on the test set after the last step, at the best
+        validation (None if nothing is held out) and after each period; losses
+        and seconds.
 
     Raises:
         FileExistsError: If the directory holds another run, or no run.
@@ -91,20 +93,28 @@ def steps_done(path):
 def load_data(settings):
     """Returns the data of a run."""
     return data_module.load(
-        settings.dataset, data_dir=settings.data_dir, seed=settings.seed
+        settings.dataset,
+        data_dir=settings.data_dir,
+        seed=settings.seed,
+        validation_fraction=settings.validation_fraction,
     )
 
 
 def build(settings, data):
     """Returns a new network, drawn with the seed, its masks all ones."""
     keras.utils.set_random_seed(settings.seed)
-    return models.build(
+    model = models.build(
         settings.model,
         input_shape=data.image_shape,
         classes=data.classes,
         kernel_initializer=settings.kernel_initializer,
         bias_initializer=settings.bias_initializer,
+        mask_bias=settings.prune_biases,
+        **settings.network_options,
     )
+    if not settings.prune_last_layer:
+        in_place.take_masks(model.layers[-1])
+    return model
 
 
 def scoring_batch(settings, data):
@@ -186,7 +196,10 @@ def _train(settings, model, data, directory, callbacks):
     progress = checkpoints.restore(directory / checkpoints.FILE, model)
     if progress.step:
         print(f"Going on after {progress.step:,} steps", flush=True)
-    validation = data_module.evaluation_batches(data, "validation")
+    validation = None
+    if len(data.validation.labels):
+        validation = data_module.evaluation_batches(data, "validation")
+    test = data_module.evaluation_batches(data, "test")
     if settings.random_labels:
         data = data_module.with_shuffled_labels(data, seed=settings.seed)
     model.fit(
@@ -205,6 +218,7 @@ def _train(settings, model, data, directory, callbacks):
         shuffle=False,
         callbacks=[
             keras.callbacks.TerminateOnNaN(),
+            _TestErrors(test),
             checkpoints.Checkpoints(directory, progress, settings),
             *callbacks,
         ],
@@ -221,22 +235,34 @@ def _train(settings, model, data, directory, callbacks):
     return progress
 
 
+class _TestErrors(keras.callbacks.Callback):
+    """Adds the test error to what is reported of each period, nothing else."""
+
+    def __init__(self, test):
+        super().__init__()
+        self._test = test
+
+    def on_epoch_end(self, epoch, logs):
+        """Ends a period."""
+        found = self.model.evaluate(self._test, verbose=0, return_dict=True)
+        logs["test_error"] = _percentage(found["accuracy"])
+
+
 def _evaluate(settings, model, data, file, progress):
     """Returns the results of a trained network, and saves it."""
     test = data_module.evaluation_batches(data, "test")
-    last_error, last = error_of(model, test), model.get_weights()
+    last_error = error_of(model, test)
     run_directory.save_model(model, file)
-    model.set_weights(progress.best)
-    best_error = error_of(model, test)
-    model.set_weights(last)
-    history = progress.history
-    accuracy = history["val_accuracy"]
-    best_period = accuracy.index(max(accuracy)) + 1
+    history, period = progress.history, settings.validate_every
+    errors = history["test_error"]
+    accuracy = history.get("val_accuracy")  # None: nothing was held out
+    best = accuracy and accuracy.index(max(accuracy))
     return {
         "test_error": last_error,
-        "test_error_at_best_validation": best_error,
-        "best_validation_step": best_period * settings.validate_every,
-        "validation_error": _percentage(accuracy[-1]),
+        "test_errors": errors,
+        "test_error_at_best_validation": accuracy and errors[best],
+        "best_validation_step": accuracy and (best + 1) * period,
+        "validation_error": accuracy and _percentage(accuracy[-1]),
         "train_error": _percentage(history["accuracy"][-1]),
         "train_loss": history["loss"][-1],
         # The mean over each period, without L2.

@@ -26,17 +26,12 @@ def test_weights_optimizer_and_progress_come_back(
 ):
     small_model.compile("adam", small_model.loss)
     train(small_model, small_batch)
-    best = [np.float32([1, 2]), np.float32([[3]])]
-    progress = checkpoints.Progress(1, 2.5, {"loss": [0.5]}, best)
+    progress = checkpoints.Progress(1, 2.5, {"loss": [0.5]})
     checkpoints.save(path, small_model, progress)
     expected = [train(small_model, small_batch) for _ in range(3)]
 
     small_model.compile("adam", small_model.loss)  # a new optimizer
-    restored = checkpoints.restore(path, small_model)
-    assert (restored.step, restored.seconds) == (1, 2.5)
-    assert restored.history == {"loss": [0.5]}
-    for one, other in zip(restored.best, best, strict=True):
-        np.testing.assert_array_equal(one, other)
+    assert checkpoints.restore(path, small_model) == progress
     assert [train(small_model, small_batch) for _ in range(3)] == expected
 
 
@@ -115,19 +110,3 @@ def test_they_are_made_between_validations(
     rows = [f"{10 * (n + 1)},{float(n)}" for n in range(steps // 10)]
     assert history == ["step,val_accuracy", *rows]
     assert checkpoints.steps_done(path) == saved
-
-
-def test_the_first_best_validation_is_kept(path, small_model):
-    history = {"val_accuracy": [0.5, 0.9, 0.7]}
-    progress = checkpoints.Progress(30, 1.0, history, best=["the best"])
-    callback = checkpoints.Checkpoints(path.parent, progress, SETTINGS)
-    callback.set_model(small_model)
-    for accuracy in (0.8, 0.9):
-        callback.on_epoch_end(3, {"val_accuracy": accuracy})
-        assert progress.best == ["the best"]
-    callback.on_epoch_end(4, {"val_accuracy": 0.95})
-    kernel = small_model.layers[0]._kernel
-    found = progress.best[0].copy()
-    kernel.assign(kernel + 1)  # what is kept does not move
-    np.testing.assert_array_equal(progress.best[0], found)
-    np.testing.assert_allclose(found, kernel - 1, atol=1e-6)
