@@ -4,7 +4,7 @@ import pytest
 from conftest import CROSS_ENTROPY
 
 import snip_tf
-from snip_tf import layers, schedules
+from snip_tf import schedules
 
 SCHEDULE = schedules.cubic(0.0, 0.75, 10, 30)
 
@@ -15,24 +15,6 @@ def data():
     generator = np.random.default_rng(0)
     x = generator.normal(size=(320, 4)).astype(np.float32)
     return x, generator.integers(0, 3, 320)
-
-
-def flat_masks(model):
-    return np.concatenate([m.ravel() for m in snip_tf.get_masks(model)])
-
-
-class Kept(keras.callbacks.Callback):
-    """Writes down how many weights each step has, and checks removed ones."""
-
-    def __init__(self):
-        super().__init__()
-        self.of_step = {}
-
-    def on_train_batch_end(self, batch, logs=None):
-        step = int(self.model.optimizer.iterations)
-        self.of_step[step] = int(flat_masks(self.model).sum())
-        for weight, mask in layers.masked_weights(self.model):
-            assert not weight.numpy()[mask.numpy() == 0].any()
 
 
 def expected(step, every):
@@ -51,28 +33,30 @@ def expected(step, every):
     ids=["sgd", "adam", "rmsprop"],
 )
 def test_kappa_is_exact_and_removed_weights_are_zero_at_every_step(
-    optimizer, small_model, data
+    optimizer, small_model, data, kept_by_step
 ):
     optimizer = type(optimizer).from_config(optimizer.get_config())
     small_model.compile(optimizer, CROSS_ENTROPY)
-    kept = Kept()
     prune = snip_tf.PruneGradually(schedule=SCHEDULE, every=4, min_kept=1)
     history = small_model.fit(
-        *data, epochs=4, callbacks=[prune, kept], verbose=0
+        *data, epochs=4, callbacks=[prune, kept_by_step], verbose=0
     )
-    assert kept.of_step == {step: expected(step, 4) for step in range(1, 41)}
+    assert kept_by_step.of_step == {
+        step: expected(step, 4) for step in range(1, 41)
+    }
     assert history.history["sparsity"][-1] == 0.75
 
 
-def test_blocks_of_steps_prune_at_the_next_one(small_model, data):
+def test_blocks_of_steps_prune_at_the_next_one(small_model, data, kept_by_step):
     small_model.compile("sgd", CROSS_ENTROPY, steps_per_execution=5)
     prune = snip_tf.PruneGradually(schedule=schedules.one_shot(0.5, 7), every=1)
-    kept = Kept()
-    small_model.fit(*data, epochs=2, callbacks=[prune, kept], verbose=0)
-    assert kept.of_step == {5: 32, 10: 32, 15: 16, 20: 16}
+    small_model.fit(*data, epochs=2, callbacks=[prune, kept_by_step], verbose=0)
+    assert kept_by_step.of_step == {5: 32, 10: 32, 15: 16, 20: 16}
 
 
-def test_a_restored_run_goes_on_in_the_schedule(small_model, data, tmp_path):
+def test_a_restored_run_goes_on_in_the_schedule(
+    small_model, data, tmp_path, kept_by_step
+):
     """Interrupted after two epochs, started anew from another draw."""
 
     class Interrupted(Exception):
@@ -95,9 +79,10 @@ def test_a_restored_run_goes_on_in_the_schedule(small_model, data, tmp_path):
         )
     twin = keras.models.clone_model(small_model)
     twin.compile("sgd", CROSS_ENTROPY)
-    kept = Kept()
-    twin.fit(*data, epochs=4, callbacks=[*callbacks(), kept], verbose=0)
-    assert kept.of_step == {step: expected(step, 5) for step in range(21, 41)}
+    twin.fit(*data, epochs=4, callbacks=[*callbacks(), kept_by_step], verbose=0)
+    assert kept_by_step.of_step == {
+        step: expected(step, 5) for step in range(21, 41)
+    }
 
 
 def test_layers_have_schedules_of_their_own(small_model, data):
@@ -111,7 +96,7 @@ def test_layers_have_schedules_of_their_own(small_model, data):
     assert (hidden + bias, logits) == (5, 6)
 
 
-def test_it_prunes_by_any_score_under_mixed_precision(data):
+def test_it_prunes_by_any_score_under_mixed_precision(data, kept_by_step):
     keras.utils.set_random_seed(1)
     model = keras.Sequential(
         [
@@ -125,8 +110,7 @@ def test_it_prunes_by_any_score_under_mixed_precision(data):
     prune = snip_tf.PruneGradually(
         x[:50], y[:50], schedule=SCHEDULE, criterion="snip", every=1
     )
-    kept = Kept()
-    model.fit(x, y, epochs=4, callbacks=[prune, kept], verbose=0)
+    model.fit(x, y, epochs=4, callbacks=[prune, kept_by_step], verbose=0)
     assert snip_tf.model_sparsity(model) == 0.75
 
 
@@ -158,3 +142,52 @@ def test_by_layer_every_layer_keeps_its_own_best(small_model, small_batch):
     assert masks[0].all()
     (by_itself,) = snip_tf.keep_top([found[2]], 0.5)
     np.testing.assert_array_equal(masks[2], by_itself)
+
+
+def resnet_20():
+    """Returns the network of He et al. 2016 for CIFAR-10, of stock layers."""
+    layers = keras.layers
+
+    def conv(x, filters, strides=1, activation="relu"):
+        x = layers.Conv2D(filters, 3, strides, "same", use_bias=False)(x)
+        x = layers.BatchNormalization()(x)
+        return layers.Activation(activation)(x)
+
+    images = keras.Input((32, 32, 3))
+    x = conv(images, 16)
+    for filters, strides in ((16, 1), (32, 2), (64, 2)):
+        for block in range(3):
+            first = strides if block == 0 else 1
+            inner = conv(conv(x, filters, first), filters, activation=None)
+            if first > 1:  # the shortcut skips pixels and adds empty channels
+                x = layers.AveragePooling2D(1, first)(x)
+                x = layers.Concatenate()([x, keras.ops.zeros_like(x)])
+            x = layers.ReLU()(layers.add([x, inner]))
+    x = layers.GlobalAveragePooling2D()(x)
+    return keras.Model(images, layers.Dense(10)(x))
+
+
+@pytest.mark.slow
+def test_resnet_20_is_pruned_to_90_percent_on_cifar_10(kept_by_step):
+    try:
+        data = snip_tf.data.load("cifar10")
+    except OSError as error:
+        pytest.skip(f"CIFAR-10 is not there: {error}")
+    images, labels = snip_tf.data.scoring_batch(data, size=3200, seed=0)
+    model = snip_tf.masked(resnet_20())
+    optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
+    model.compile(optimizer, CROSS_ENTROPY, metrics=["accuracy"])
+    schedule = schedules.cubic(0.0, 0.9, 20, 80)
+    prune = snip_tf.PruneGradually(schedule=schedule, every=10)
+    history = model.fit(
+        images, labels, epochs=1, callbacks=[prune, kept_by_step], verbose=0
+    )
+    weights = sum(mask.size for mask in snip_tf.get_masks(model))
+    assert (
+        weights == 9 * (48 + 6 * 256 + 512 + 5 * 1024 + 2048 + 5 * 4096) + 640
+    )
+    assert kept_by_step.of_step == {
+        step: snip_tf.kept_weights(weights, schedule((step - 1) // 10 * 10))
+        for step in range(1, 101)
+    }
+    assert history.history["accuracy"][-1] > 0.15
