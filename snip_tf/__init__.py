@@ -10,6 +10,7 @@ Sensitivity, ICLR 2019. The public API:
                     PruneGradually while it trains
     redraw          draw the kept weights anew
     scores          other scores by name: GraSP, SynFlow, OBD, magnitude...
+    methods         what Table 1 compares with: LWC, DNS, LC, SWS, SVD, OBD...
     schedules       sparsity as a function of the step
     summary         what is left, per weight; model_sparsity in one number
     flops           the multiply-adds of a model, with and without its zeros
@@ -42,6 +43,7 @@ from snip_tf.redrawing import redraw
 # backend of Keras where TensorFlow is not installed.
 _WITH_TENSORFLOW = {
     "data": "snip_tf.data",
+    "methods": "snip_tf.methods",
     "scores": "snip_tf.scores",
     "sensitivity": "snip_tf.scoring",
 }
@@ -58,6 +60,7 @@ __all__ = [
     "kept_weights",
     "layers",
     "masked",
+    "methods",
     "model_sparsity",
     "models",
     "prune",
