@@ -110,14 +110,18 @@ def _checked_batch(model, batch, loss):
     return batch
 
 
-def _check_labels(model, labels, loss):
-    """Refuses integer labels that name no output, as TensorFlow may not."""
+def is_sparse(loss):
+    """Returns whether a loss is the cross entropy of whole-number labels."""
     if isinstance(loss, str):
         loss = keras.losses.get(loss)
-    is_sparse = isinstance(loss, keras.losses.SparseCategoricalCrossentropy)
-    if not is_sparse and loss is not (
-        keras.losses.sparse_categorical_crossentropy
-    ):
+    return loss is keras.losses.sparse_categorical_crossentropy or isinstance(
+        loss, keras.losses.SparseCategoricalCrossentropy
+    )
+
+
+def _check_labels(model, labels, loss):
+    """Refuses integer labels that name no output, as TensorFlow may not."""
+    if not is_sparse(loss):
         return
     outputs = getattr(model, "outputs", None) or ()
     if len(outputs) != 1:  # several, or not known

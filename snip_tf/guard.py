@@ -103,3 +103,16 @@ def warn_of_optimizer(model):
             "optimizer.",
             stacklevel=3,
         )
+
+
+def forget_removed(model):
+    """Sets to zero what the optimizer remembers of removed weights.
+
+    Momentum from before would move what is stored of them.
+    """
+    optimizer = getattr(model, "optimizer", None)
+    for weight, mask in layers.masked_weights(model) if optimizer else ():
+        prefix = f"{weight.path.replace('/', '_')}_"
+        for slot in optimizer.variables:
+            if slot.name.startswith(prefix) and slot.shape == weight.shape:
+                slot.assign(slot * keras.ops.cast(mask, slot.dtype))

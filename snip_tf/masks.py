@@ -138,9 +138,8 @@ def set_masks(model, masks, *, zero_removed=True):
 
     Warns of a kernel that loses every weight: nothing passes it any more.
 
-    A removed weight gets no gradient, so training leaves it at zero. Only an
-    optimizer with momentum from before still moves what is stored: compile the
-    model anew when pruning after training.
+    A removed weight gets no gradient, and what the model's optimizer remembers
+    of it becomes zero too, so that training leaves it at zero.
 
     Args:
         model: A built Keras model with masked layers.
@@ -167,6 +166,8 @@ def set_masks(model, masks, *, zero_removed=True):
             weight.assign(keras.ops.convert_to_numpy(weight) * mask)
         if weight.name != "bias" and not mask.any():
             emptied.append(weight.path)
+    if zero_removed:
+        guard.forget_removed(model)
     if emptied:
         warnings.warn(
             "The masks of these kernels remove every weight, so that nothing "

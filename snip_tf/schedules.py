@@ -28,7 +28,26 @@ def exponential(sparsity, begin, end):
     """
     check_sparsity(sparsity)
     _check_order(begin, end)
-    return lambda now: 1 - (1 - sparsity) ** _part(now, begin, end)
+
+    def schedule(now):
+        if now >= end:
+            return sparsity  # without rounding
+        return 1 - (1 - sparsity) ** _part(now, begin, end)
+
+    return schedule
+
+
+def rounds(sparsity, begin, every, number):
+    """Returns the schedule of rounds that remove equal shares of what is left.
+
+    Round i of `number` is at step begin + (i - 1) every.
+
+        >>> schedule = snip_tf.schedules.rounds(0.99, 10, every=5, number=2)
+        >>> [round(schedule(step), 6) for step in (9, 10, 14, 15)]
+        [0.0, 0.9, 0.9, 0.99]
+    """
+    reached = exponential(sparsity, 0, number)
+    return lambda now: reached(max((now - begin) // every + 1, 0))
 
 
 def cubic(initial, sparsity, begin, end):

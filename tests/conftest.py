@@ -90,3 +90,24 @@ def small_batch():
     generator = np.random.default_rng(0)
     x = generator.normal(size=(8, 4)).astype(np.float32)
     return x, generator.integers(0, 3, 8)
+
+
+class _KeptByStep(keras.callbacks.Callback):
+    """Writes down how many weights each step has, and checks removed ones."""
+
+    def __init__(self):
+        super().__init__()
+        self.of_step = {}
+
+    def on_train_batch_end(self, batch, logs=None):
+        pairs = snip_tf.layers.masked_weights(self.model)
+        step = int(self.model.optimizer.iterations)
+        self.of_step[step] = sum(int(mask.numpy().sum()) for _, mask in pairs)
+        for weight, mask in pairs:
+            assert not weight.numpy()[mask.numpy() == 0].any()
+
+
+@pytest.fixture
+def kept_by_step():
+    """A callback that has `of_step`: the number of weights by the step."""
+    return _KeptByStep()

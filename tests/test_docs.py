@@ -23,6 +23,7 @@ _WRITTEN_BY_HAND = [
     "README.md",
     "docs/design.md",
     "docs/guide.md",
+    "docs/methods.md",
     "docs/paper.md",
     "results/README.md",
     "results/benchmarks.md",
@@ -74,7 +75,14 @@ def test_the_examples_of_the_readme_run(capsys, tmp_path, monkeypatch):
     assert type(names["model"].layers[0]) is keras.layers.Conv2D
 
 
-@pytest.mark.parametrize("page", ["docs/guide.md", "docs/design.md"])
+@pytest.mark.parametrize(
+    "page",
+    [
+        "docs/guide.md",
+        pytest.param("docs/methods.md", marks=pytest.mark.slow),
+        "docs/design.md",
+    ],
+)
 def test_a_page_runs_from_top_to_bottom(page, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names, examples = {}, blocks(page)

@@ -7,6 +7,9 @@ is a file here and a row of the table.
 """
 
 from snip_tf.scores.controls import magnitude, random, shuffled_sensitivity
+from snip_tf.scores.grasp import grasp
+from snip_tf.scores.obd import obd
+from snip_tf.scores.synflow import synflow
 from snip_tf.scores.warm_up import warmed_up
 from snip_tf.scoring import sensitivity
 
@@ -15,15 +18,24 @@ SCORES = {
     "random": random,
     "magnitude": magnitude,
     "shuffled": shuffled_sensitivity,
+    "grasp": grasp,
+    "synflow": synflow,
+    "obd": obd,
+    # In many steps, of which `stepwise` knows.
+    "snip_iterative": sensitivity,
+    "force": sensitivity,
 }
 
 __all__ = [
     "SCORES",
     "get",
+    "grasp",
     "magnitude",
+    "obd",
     "random",
     "sensitivity",
     "shuffled_sensitivity",
+    "synflow",
     "warmed_up",
 ]
 
