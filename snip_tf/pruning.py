@@ -3,10 +3,9 @@
 Lee et al. 2019, Algorithm 1.
 """
 
-from snip_tf import guard
-from snip_tf._checks import check_left
+from snip_tf import _checks, guard
 from snip_tf.masks import get_masks, keep_top, kept_weights, set_masks
-from snip_tf.redrawing import redraw
+from snip_tf.redrawing import drawn_anew
 
 
 def prune(
@@ -61,19 +60,22 @@ def prune(
     """
     before = get_masks(model)
     # Refused before the work of scoring.
+    _checks.check_one_of("reinit", reinit, (True, False))
     kappa = kept_weights(sum(mask.size for mask in before), sparsity)
     if not regrow:
-        check_left(before, kappa, sparsity)
+        _checks.check_left(before, kappa, sparsity)
     if not callable(criterion):
         from snip_tf import scores  # here, as all else needs no TensorFlow
 
         criterion = scores.get(criterion)
     found = criterion(model, x, y, **options)
+    with _checks.naming(criterion=criterion):
+        found = _checks.checked_scores(found, [mask.shape for mask in before])
     earlier, axes = None if regrow else before, guard.output_axes(model)
     masks = keep_top(found, sparsity, min_kept, earlier, axes)
     guard.warn_of_optimizer(model)
     guard.warn_if_dead(model, masks, x, y, options.get("training", False))
+    assign_anew = drawn_anew(model) if reinit else lambda: None
     set_masks(model, masks, zero_removed=not regrow)
-    if reinit:
-        redraw(model)
+    assign_anew()
     return masks
