@@ -101,11 +101,11 @@ def checked_masks(masks, shapes, names=None):
         )
     names = names or [f"number {index}" for index in range(len(shapes))]
     for mask, shape, name in zip(masks, shapes, names, strict=True):
-        strange = mask[(mask != 0) & (mask != 1)]
-        if strange.size or mask.shape != tuple(shape):
+        strange = mask[(mask != 0) & (mask != 1)].tolist()
+        if strange or mask.shape != tuple(shape):
             raise ValueError(
                 f"`masks` must hold zeros and ones; that of {name} must have "
                 f"the weight's shape {tuple(shape)}. Received: "
-                + (f"{strange[0]}" if strange.size else f"shape={mask.shape}")
+                + (f"{strange[0]!r}" if strange else f"shape={mask.shape}")
             )
     return [mask.astype(np.float32) for mask in masks]
