@@ -16,6 +16,8 @@ def all_layers(model):
 
     In order means depth first: a layer, what is inside of it, the next one.
     """
+    if not isinstance(model, keras.Layer):  # what every model comes through
+        raise ValueError(f"`model` must be a Keras model. Received: {model!r}")
     found, stack = [], collections.deque([model])
     seen = set()
     while stack:

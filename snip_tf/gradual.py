@@ -2,7 +2,7 @@
 
 import keras
 
-from snip_tf import inspection, layers, masks, pruning, stepwise
+from snip_tf import _checks, inspection, layers, masks, pruning, stepwise
 
 
 class PruneGradually(keras.callbacks.Callback):
@@ -50,11 +50,7 @@ class PruneGradually(keras.callbacks.Callback):
                 "`schedule` must be a function of the step, or a dict of them "
                 f"by layer. Received: schedule={schedule!r}"
             )
-        if not isinstance(every, int) or every < 1:
-            raise ValueError(
-                "`every` must be a positive number of steps. Received: "
-                f"every={every!r}"
-            )
+        every = _checks.whole("every", every, 1)
         self._batch, self._schedule, self._every = (x, y), schedule, every
         self._options = {"criterion": criterion, **options}
         self._next = 0

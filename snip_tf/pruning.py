@@ -3,10 +3,9 @@
 Lee et al. 2019, Algorithm 1.
 """
 
-from snip_tf import guard, stepwise
-from snip_tf._checks import check_left
+from snip_tf import _checks, guard, stepwise
 from snip_tf.masks import get_masks, kept_weights, set_masks
-from snip_tf.redrawing import redraw
+from snip_tf.redrawing import drawn_anew
 
 
 def prune(
@@ -66,11 +65,12 @@ def prune(
     """
     before = get_masks(model)
     # Refused before the work of scoring.
+    _checks.check_one_of("reinit", reinit, (True, False))
     for _, indices, fraction in stepwise.groups(model, sparsity):
         own = [before[index] for index in indices]
         kappa = kept_weights(sum(mask.size for mask in own), fraction)
         if not regrow:
-            check_left(own, kappa, fraction)
+            _checks.check_left(own, kappa, fraction)
     score = criterion
     if not callable(criterion):
         from snip_tf import scores  # here, as all else needs no TensorFlow
@@ -86,7 +86,7 @@ def prune(
     )
     guard.warn_of_optimizer(model)
     guard.warn_if_dead(model, masks, x, y, options.get("training", False))
+    assign_anew = drawn_anew(model) if reinit else lambda: None
     set_masks(model, masks, zero_removed=not regrow)
-    if reinit:
-        redraw(model)
+    assign_anew()
     return masks

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from snip_tf import _batches, _keras, layers
+from snip_tf import _batches, _checks, _keras, layers
 from snip_tf._keeping import left_as_it_was
 from snip_tf.masks import cut
 
@@ -59,19 +59,16 @@ def sensitivity(
         to 1.
 
     Raises:
-        ValueError: If the model has no masks or no loss, for inputs with NaN
-            or infinity, labels that are no classes, gradients that are not
-            finite or all zero, arguments out of their range, and inside of a
-            `tf.distribute` strategy's scope.
+        ValueError: If the model has no masks or no loss, for batches that do
+            not fit it or each other, NaN, infinity, labels that are no classes,
+            gradients that are not finite or all zero, arguments out of their
+            range, and inside of a `tf.distribute` strategy's scope.
     """
-    if ema_decay is not None and not 0 <= ema_decay < 1:
-        raise ValueError(
-            "`ema_decay` must be None or in [0, 1). "
-            f"Received: ema_decay={ema_decay}"
-        )
+    if ema_decay is not None:
+        _checks.check_number("ema_decay", ema_decay, 1)
     masked_loss = loss_of(model, loss, training=training)
     average, examples = None, 0
-    with left_as_it_was(model):
+    with left_as_it_was(model), _checks.naming(x=x, y=y, loss=loss):
         for batch in _batches.checked(model, x, y, loss):
             gradient = mask_gradient(model, masked_loss, batch)
             size = _batches.size_of(batch)
@@ -96,7 +93,7 @@ def normalised(scores, model):
     total = float(scores.sum(dtype=np.float64))
     if not np.isfinite(total) or total == 0:
         raise ValueError(
-            "The gradients of the loss with respect to the masks must be "
+            "`x`, `y` and `loss` must give gradients of the masks that are "
             f"finite and not all zero. Received: sum of magnitudes={total}"
         )
     shapes = [mask.shape for _, mask in layers.masked_weights(model)]

@@ -5,7 +5,7 @@ With sensitivities this is iterative SNIP, or FORCE where weights may come back
 SynFlow (Tanaka et al. 2020).
 """
 
-from snip_tf import guard, layers, schedules
+from snip_tf import _checks, guard, layers, schedules
 from snip_tf.masks import get_masks, keep_top, kept_weights
 
 # In how many steps `prune` takes a score by default, if not at once, and of
@@ -31,13 +31,16 @@ def masks_of(model, score, sparsity, *, steps=1, regrow=False, min_kept=0):
         ValueError: See `keep_top`.
     """
     before = found = get_masks(model)
-    parts = groups(model, sparsity)
+    parts, shapes = groups(model, sparsity), [mask.shape for mask in before]
+    steps = _checks.whole("steps", steps, 1)
     variables = [mask for _, mask in layers.masked_weights(model)]
     axes = guard.output_axes(model)
     try:
         for step in range(1, steps + 1):
             _assign(variables, found)
             scores, found = score(), list(found)
+            with _checks.naming(criterion=score):
+                scores = _checks.checked_scores(scores, shapes)
             for _, indices, fraction in parts:
                 own = [found[index] for index in indices]
                 now = fraction

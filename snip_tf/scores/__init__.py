@@ -6,6 +6,7 @@ and leaves the model as it was; what it has no use for, it ignores. A new one
 is a file here and a row of the table.
 """
 
+from snip_tf._checks import check_one_of
 from snip_tf.scores.controls import magnitude, random, shuffled_sensitivity
 from snip_tf.scores.grasp import grasp
 from snip_tf.scores.obd import obd
@@ -48,9 +49,5 @@ def get(criterion):
     """
     if callable(criterion):
         return criterion
-    if criterion not in SCORES:
-        raise ValueError(
-            f"`criterion` must be a score or one of {', '.join(SCORES)}. "
-            f"Received: criterion={criterion!r}"
-        )
+    check_one_of("criterion", criterion, SCORES)
     return SCORES[criterion]

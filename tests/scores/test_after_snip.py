@@ -82,7 +82,7 @@ def test_removing_what_grasp_scores_least_keeps_the_gradient_flow():
     y = np.arange(100) % 10
     model = snip_tf.models.build("lenet_300_100")
     found = scores.grasp(model, x, y, loss=CROSS_ENTROPY, temperature=1.0)
-    turned = [found[0].max() - score for score in found]
+    turned = [max(s.max() for s in found) - score for score in found]
     flows = []
     for kept_by in (found, turned):
         masks = snip_tf.keep_top(kept_by, 0.2)
@@ -206,7 +206,7 @@ def test_an_error_in_a_step_leaves_the_model_as_it_was(small_model):
     def fails_the_second_time(model, x, y):
         return next(found)
 
-    with pytest.raises(ValueError, match="`scores` must be finite"):
+    with pytest.raises(ValueError, match="`scores`, which .*3 numbers"):
         snip_tf.prune(
             small_model,
             None,
