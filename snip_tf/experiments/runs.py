@@ -14,7 +14,12 @@ import numpy as np
 import snip_tf
 from snip_tf import data as data_module
 from snip_tf import models, training
-from snip_tf.experiments import checkpoints, run_directory
+from snip_tf.experiments import (
+    checkpoints,
+    estimates,
+    run_directory,
+    stopping,
+)
 from snip_tf.experiments.provenance import identity, surroundings
 from snip_tf.experiments.settings import SPARSITIES as SPARSITIES
 from snip_tf.experiments.settings import Settings as Settings
@@ -23,18 +28,27 @@ _LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
 def run(
-    settings, path, *, overwrite=False, model=None, callbacks=(), train=True
+    settings,
+    path,
+    *,
+    overwrite=False,
+    resume_anyway=False,
+    model=None,
+    callbacks=(),
+    train=True,
 ):
     """Runs it all and writes the run directory.
 
     Nothing is written before the data are loaded and the network is pruned. A
     run that was stopped goes on from its last checkpoint, exactly as if it had
-    not been.
+    not been. One that is finished is not run again.
 
     Args:
         settings: The `Settings`.
         path: The run directory.
-        overwrite: Whether another run there may be replaced.
+        overwrite: Whether a run there may be replaced that is another or done.
+        resume_anyway: Whether one that was stopped goes on although settings,
+            versions or data differ, which is noted as "resumed_anyway".
         model: A network to train as it is; by default one is built and pruned.
         callbacks: More Keras callbacks.
         train: Whether the network is trained and evaluated, or only saved.
@@ -47,28 +61,41 @@ def run(
     Raises:
         FileExistsError: If the directory holds another run, or no run.
         BlockingIOError: If another process has a run there in hand.
-        ValueError: If the network does not fit the data, or training diverged.
+        OSError: If the disc is full.
+        ValueError: If the network does not fit the data or the checkpoint, all
+            of those are damaged, or training diverged.
     """
     kind = {} if train else {"only_pruned": True}
+    replacing = {"overwrite": overwrite, "resume_anyway": resume_anyway}
     # Refused now, not after minutes of loading and scoring.
-    run_directory.check(path, identity(settings) | kind, overwrite=overwrite)
+    me = identity(settings) | kind
+    if not overwrite and (result := run_directory.finished(path, me)):
+        print(f"{path} holds this run, which is finished")
+        return result
+    run_directory.check(path, me, **replacing)
+    run_directory.check_place(path)
     data = load_data(settings)
     results = {}
     if model is None:
         model, results["prune_seconds"] = build_and_prune(settings, data)
     check_fits(model, data)
-    summary = snip_tf.summary(model)
-    print(summary, flush=True)
-    given, me = dataclasses.asdict(settings), identity(settings, model) | kind
-    with run_directory.opened(
-        path, given, me, overwrite=overwrite
-    ) as directory:
+    # Momentum, the best weights, and three checkpoints while one is written.
+    copies = 10 if train else 1
+    run_directory.check_place(path, needed=4 * copies * model.count_params())
+    print(snip_tf.summary(model), flush=True)
+    given = dataclasses.asdict(settings)
+    me = identity(settings, model, data=data) | kind
+    with run_directory.opened(path, given, me, **replacing) as directory:
         file = directory / run_directory.MODEL
         if train:
             progress = _train(settings, model, data, directory, callbacks)
             results |= _evaluate(settings, model, data, file, progress)
         else:
             run_directory.save_model(model, file)
+        summary = snip_tf.summary(model)  # of what is saved
+        config = run_directory.read_config(directory)
+        if noted := config.get(run_directory.ANYWAY):
+            results[run_directory.ANYWAY] = noted
         result = {
             **given,
             "weights": summary.weights,
@@ -79,13 +106,13 @@ def run(
             **surroundings(),
         }
         run_directory.write_json(directory / run_directory.RESULT, result)
-        (directory / checkpoints.FILE).unlink(missing_ok=True)
+        checkpoints.remove(directory)
     return result
 
 
 def steps_done(path):
     """Returns after how many steps the run in a directory would go on."""
-    return checkpoints.steps_done(pathlib.Path(path) / checkpoints.FILE)
+    return checkpoints.steps_done(pathlib.Path(path))
 
 
 def load_data(settings):
@@ -180,44 +207,48 @@ def _train(settings, model, data, directory, callbacks):
     training.compile_model(
         model,
         recipe,
-        steps_per_execution=max(n for n in range(1, 51) if period % n == 0),
+        steps_per_execution=estimates.steps_at_a_time(settings.model, period),
         metrics=[without_l2],
     )
-    progress = checkpoints.restore(directory / checkpoints.FILE, model)
-    if progress.step:
-        print(f"Going on after {progress.step:,} steps", flush=True)
+    progress = checkpoints.restore(directory, model)
     validation = data_module.evaluation_batches(data, "validation")
     if settings.random_labels:
         data = data_module.with_shuffled_labels(data, seed=settings.seed)
-    model.fit(
-        data_module.training_batches(
-            data,
-            batch_size=recipe.batch_size,
-            seed=settings.seed,
-            start=progress.step,
-            stop=recipe.steps,
-            augment=settings.dataset.startswith("cifar"),
-        ),
-        steps_per_epoch=period,
-        initial_epoch=progress.step // period,
-        epochs=recipe.steps // period,
-        validation_data=validation,
-        shuffle=False,
-        callbacks=[
-            keras.callbacks.TerminateOnNaN(),
-            checkpoints.Checkpoints(directory, progress, settings),
-            *callbacks,
-        ],
-        # A bar where somebody looks on, one line a period elsewhere.
-        verbose=1 if sys.stdout.isatty() else 2,
-    )
-    if model.stop_training:
-        # It would only diverge again.
-        (directory / checkpoints.FILE).unlink(missing_ok=True)
-        raise ValueError(
-            "The loss must be finite: the training diverged before step "
-            f"{progress.step:,}"
-        )
+    saving = checkpoints.Checkpoints(directory, progress, settings)
+    while progress.step < recipe.steps:
+        # The rest of a period, if it was stopped there, is an epoch by itself.
+        rest = -progress.step % period
+        stop = progress.step + rest if rest else recipe.steps
+        with stopping.saved_first():
+            model.fit(
+                data_module.training_batches(
+                    data,
+                    batch_size=recipe.batch_size,
+                    seed=settings.seed,
+                    start=progress.step,
+                    stop=stop,
+                    augment=settings.dataset.startswith("cifar"),
+                ),
+                steps_per_epoch=rest or period,
+                initial_epoch=progress.step // period,
+                epochs=stop // period,
+                validation_data=validation,
+                shuffle=False,
+                callbacks=[
+                    keras.callbacks.TerminateOnNaN(),
+                    saving,
+                    *callbacks,
+                ],
+                # A bar where somebody looks on, one line a period elsewhere.
+                verbose=1 if sys.stdout.isatty() else 2,
+            )
+        if model.stop_training:
+            # It would only diverge again.
+            checkpoints.remove(directory)
+            raise ValueError(
+                "The loss must be finite: the training diverged before step "
+                f"{progress.step:,}"
+            )
     return progress
 
 
