@@ -212,6 +212,8 @@ def _train(settings, model, data, directory, callbacks):
     )
     progress = checkpoints.restore(directory, model)
     validation = data_module.evaluation_batches(data, "validation")
+    if progress.metrics:  # Keras makes their variables at the first batch
+        model.evaluate(validation, steps=1, verbose=0)
     if settings.random_labels:
         data = data_module.with_shuffled_labels(data, seed=settings.seed)
     saving = checkpoints.Checkpoints(directory, progress, settings)
