@@ -211,6 +211,13 @@ def _train(settings, model, data, directory, callbacks):
         metrics=[without_l2],
     )
     progress = checkpoints.restore(directory, model)
+    periods = len(progress.history.get("loss", ()))
+    if periods != progress.step // period or progress.step > recipe.steps:
+        raise ValueError(
+            "A run can go on only with the periods of its checkpoint, and to "
+            f"more steps than its {progress.step:,}. Received: "
+            f"validate_every={period}, steps={recipe.steps}"
+        )
     validation = data_module.evaluation_batches(data, "validation")
     if progress.metrics:  # Keras makes their variables at the first batch
         model.evaluate(validation, steps=1, verbose=0)

@@ -34,7 +34,7 @@ def saved_first():
 
 def asked():
     """Returns whether a signal waits for the state to be saved."""
-    return bool(_asked)
+    return _waits and bool(_asked)
 
 
 def end():
