@@ -40,6 +40,11 @@ def build(name, **options):
             `bias_initializer`: The same for biases; those of a GRU's gates
             are one more. A bias that starts at zero, the default, has
             sensitivity zero and so is pruned.
+            `mask_bias`: Whether biases have masks, as they do by default.
+            `batch_norm`, LeNets only: Whether batch normalisation stands
+            between each hidden layer and its activation. By default not.
+            `conv_activation`, LeNet-5-Caffe only: What follows its
+            convolutions, a Keras activation; by default nothing.
             `width`, AlexNet only: The units of its two hidden layers.
             `units`, LSTM and GRU only: The size of the state.
 

@@ -31,14 +31,12 @@ class Progress:
         step: The steps that are trained.
         seconds: The time they took.
         history: What Keras reported of each period, as lists by name.
-        best: The weights of the first best validation, as arrays.
-        metrics: The running metrics of a period that is not over, as arrays.
+        metrics: The running metrics of a period that is not over: numbers.
     """
 
     step: int = 0
     seconds: float = 0.0
     history: dict = dataclasses.field(default_factory=dict)
-    best: list = dataclasses.field(default_factory=list)
     metrics: list = dataclasses.field(default_factory=list)
 
 
@@ -64,7 +62,11 @@ class Checkpoints(keras.callbacks.Callback):
         """Begins a period, or goes on with one: Keras has reset its metrics."""
         self._begin = self._progress.step
         if self._progress.metrics:
-            _assign(self.model.metrics_variables, self._progress.metrics)
+            metrics = self.model.metrics_variables
+            for variable, value in zip(
+                metrics, self._progress.metrics, strict=True
+            ):
+                variable.assign(value)
             self._progress.metrics = []
 
     def on_train_batch_end(self, batch, logs=None):
@@ -79,9 +81,6 @@ class Checkpoints(keras.callbacks.Callback):
         """Ends a period."""
         progress = self._progress
         self._advance_to((epoch + 1) * self._settings.validate_every)
-        earlier = progress.history.get("val_accuracy", [])
-        if all(logs["val_accuracy"] > accuracy for accuracy in earlier):
-            progress.best = self.model.get_weights()
         for name, value in logs.items():
             progress.history.setdefault(name, []).append(float(value))
         self._write_history()
@@ -101,7 +100,9 @@ class Checkpoints(keras.callbacks.Callback):
         if self.model.stop_training:  # by Keras: it has diverged
             return
         if in_period:
-            self._progress.metrics = _arrays(self.model.metrics_variables)
+            self._progress.metrics = list(
+                map(float, self.model.metrics_variables)
+            )
         save(self._directory, self.model, self._progress)
         self._progress.metrics = []
         self._since = self._saved = time.perf_counter()
@@ -126,20 +127,11 @@ def save(directory, model, progress):
 
     The checkpoint that was there becomes the one before.
     """
-    lists = {
-        "variable": _arrays(_variables(model)),
-        "best": progress.best,
-        "metric": progress.metrics,
-    }
-    arrays = {
-        f"{name}_{index}": array
-        for name, list_ in lists.items()
-        for index, array in enumerate(list_)
-    }
-    state = vars(progress) | {name: [] for name in ("best", "metrics")}
+    variables = map(keras.ops.convert_to_numpy, _variables(model))
+    arrays = {f"variable_{i}": array for i, array in enumerate(variables)}
     path, earlier = directory / FILE, directory / EARLIER
     with _atomic.replaced(path, keep=earlier, make_parents=False) as new:
-        np.savez(new, progress=json.dumps(state), **arrays)
+        np.savez(new, progress=json.dumps(vars(progress)), **arrays)
         digest = hashlib.sha256(new.read_bytes()).digest()
         with open(new, "ab") as file:  # behind an archive it disturbs nobody
             file.write(digest)
@@ -188,12 +180,16 @@ def restore(directory, model):
     model.optimizer.build(model.trainable_variables)
     with np.load(path) as saved:
         progress = _progress(saved)
-
-        def arrays(name):
-            return [saved[n] for n in saved.files if n.startswith(f"{name}_")]
-
-        _assign(_variables(model), arrays("variable"))
-        progress.best, progress.metrics = arrays("best"), arrays("metric")
+        variables = _variables(model)
+        arrays = [saved[n] for n in saved.files if n.startswith("variable_")]
+        if [tuple(v.shape) for v in variables] != [a.shape for a in arrays]:
+            raise ValueError(
+                "A run can go on only with the network and the optimizer of "
+                f"its checkpoint. Received: {len(variables)} variables, for "
+                f"{len(arrays)} of other shapes"
+            )
+        for variable, array in zip(variables, arrays, strict=True):
+            variable.assign(array)
     lost = "" if path.name == FILE else f": {FILE} is damaged"
     print(f"Going on after {progress.step:,} steps{lost}", flush=True)
     return progress
@@ -221,18 +217,3 @@ def _progress(saved):
 def _variables(model):
     """Returns all variables that a step reads: seeds of dropout too."""
     return [*model.variables, *model.optimizer.variables]
-
-
-def _arrays(variables):
-    return [keras.ops.convert_to_numpy(variable) for variable in variables]
-
-
-def _assign(variables, arrays):
-    if [tuple(v.shape) for v in variables] != [a.shape for a in arrays]:
-        raise ValueError(
-            "A run can go on only with the network and the optimizer of its "
-            f"checkpoint. Received: {len(variables)} variables, for "
-            f"{len(arrays)} of other shapes"
-        )
-    for variable, array in zip(variables, arrays, strict=True):
-        variable.assign(array)

@@ -7,7 +7,7 @@ Printed errors are in percent, as text with the digits that are printed.
 import dataclasses
 
 from snip_tf import training
-from snip_tf.experiments import runs
+from snip_tf.experiments import protocol, runs
 from snip_tf.experiments.rows import Experiment, row_of
 
 AUTHORS = (
@@ -16,9 +16,8 @@ AUTHORS = (
     "the learning rate dropping from 0.1 at one half and three quarters."
 )
 
-# Table 1: sparsity, error, and that of the authors' code.
-_LENET_300_100 = ((0.0, "1.7", 1.45), (0.95, "1.6", 2.18), (0.98, "2.4", 3.29))
-_LENET_5_CAFFE = ((0.0, "0.9", None), (0.98, "0.8", 0.98), (0.99, "1.1", 1.48))
+_LENET_300_100 = protocol.TABLE_1["lenet_300_100"]
+_LENET_5_CAFFE = protocol.TABLE_1["lenet_5_caffe"]
 
 # Table 1: what the paper quotes of other methods, in percent.
 QUOTED = (
@@ -197,6 +196,7 @@ EXPERIMENTS = {
         "Glorot's and He's initialisation, not LeCun's. at-: the initial "
         "learning rate. 60k: as in Table 1.",
     ),
+    "protocol": protocol.EXPERIMENT,
     "table_2": Experiment(
         title="Various modern architectures, dense and pruned",
         source="Lee et al. 2019, Table 2",

@@ -27,7 +27,9 @@ _CHOICES = {
 
 # What is there for the scores alone, and for a network that is built.
 _SCORING = ("score_batch_size", "criterion", "reinit", "train_initializer")
+_SCORING += ("prune_last_layer", "prune_biases")
 _BUILDING = (*_SCORING, "kernel_initializer", "bias_initializer")
+_BUILDING += ("batch_norm", "conv_activation")
 
 
 def define_data(text="The data set; by default mnist."):
@@ -65,8 +67,8 @@ def define_run():
         "Replace a finished run in the run directory, or another one that was "
         "stopped. The same goes on.",
     )
-    names = {"model", "sparsity", "seed", *_BUILDING} - {"score_batch_size"}
-    _define(runs.Settings, names)
+    names = {"model", "sparsity", "seed", "validation_fraction", *_BUILDING}
+    _define(runs.Settings, names - {"score_batch_size"})
     _define(runs.Settings, ["score_batch_size"], "one batch")
 
 
@@ -182,16 +184,18 @@ def define_saved():
 
 def saved():
     """Returns the saved network, with masks, and its `data.Data`."""
-    path, dataset, seed = FLAGS.model_file, FLAGS.dataset, 0
+    path, dataset, held_out = FLAGS.model_file, FLAGS.dataset, {}
     if FLAGS.run_dir:
         directory = pathlib.Path(FLAGS.run_dir)
         config = run_directory.read_config(directory)
         path = directory / run_directory.MODEL
-        # The seed of the run: the same images standardise the test images.
-        dataset, seed = dataset or config["dataset"], config["seed"]
+        # As in the run: the same images standardise the test images.
+        dataset = dataset or config["dataset"]
+        names = {"seed", "validation_fraction"} & set(config)
+        held_out = {name: config[name] for name in names}
     elif dataset is None:
         raise app.UsageError("--model_file needs --dataset")
     model = runs.load_model(path)
-    examples = data.load(dataset, data_dir=FLAGS.data_dir, seed=seed)
+    examples = data.load(dataset, data_dir=FLAGS.data_dir, **held_out)
     runs.check_fits(model, examples)
     return model, examples

@@ -5,7 +5,6 @@ The scripts only read flags and call what is here.
 
 import dataclasses
 import pathlib
-import sys
 import time
 
 import keras
@@ -13,16 +12,16 @@ import numpy as np
 
 import snip_tf
 from snip_tf import data as data_module
-from snip_tf import models, training
+from snip_tf import models
 from snip_tf.experiments import (
     checkpoints,
-    estimates,
+    fitting,
     run_directory,
-    stopping,
 )
 from snip_tf.experiments.provenance import identity, surroundings
 from snip_tf.experiments.settings import SPARSITIES as SPARSITIES
 from snip_tf.experiments.settings import Settings as Settings
+from snip_tf.layers import in_place
 
 _LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
@@ -55,8 +54,9 @@ def run(
 
     Returns:
         What stands in result.json: settings, surroundings, kept weights;
-        errors in percent on the test set after the last step and at the best
-        validation; losses and seconds.
+        errors in percent on the test set after the last step, at the best
+        validation (None if nothing is held out) and after each period; losses
+        and seconds.
 
     Raises:
         FileExistsError: If the directory holds another run, or no run.
@@ -79,8 +79,8 @@ def run(
     if model is None:
         model, results["prune_seconds"] = build_and_prune(settings, data)
     check_fits(model, data)
-    # Momentum, the best weights, and three checkpoints while one is written.
-    copies = 10 if train else 1
+    # With momentum, and three checkpoints while the last one is written.
+    copies = 7 if train else 1
     run_directory.check_place(path, needed=4 * copies * model.count_params())
     print(snip_tf.summary(model), flush=True)
     given = dataclasses.asdict(settings)
@@ -88,7 +88,9 @@ def run(
     with run_directory.opened(path, given, me, **replacing) as directory:
         file = directory / run_directory.MODEL
         if train:
-            progress = _train(settings, model, data, directory, callbacks)
+            progress = fitting.train(
+                settings, model, data, directory, callbacks
+            )
             results |= _evaluate(settings, model, data, file, progress)
         else:
             run_directory.save_model(model, file)
@@ -118,20 +120,28 @@ def steps_done(path):
 def load_data(settings):
     """Returns the data of a run."""
     return data_module.load(
-        settings.dataset, data_dir=settings.data_dir, seed=settings.seed
+        settings.dataset,
+        data_dir=settings.data_dir,
+        seed=settings.seed,
+        validation_fraction=settings.validation_fraction,
     )
 
 
 def build(settings, data):
     """Returns a new network, drawn with the seed, its masks all ones."""
     keras.utils.set_random_seed(settings.seed)
-    return models.build(
+    model = models.build(
         settings.model,
         input_shape=data.image_shape,
         classes=data.classes,
         kernel_initializer=settings.kernel_initializer,
         bias_initializer=settings.bias_initializer,
+        mask_bias=settings.prune_biases,
+        **settings.network_options,
     )
+    if not settings.prune_last_layer:
+        in_place.take_masks(model.layers[-1])
+    return model
 
 
 def scoring_batch(settings, data):
@@ -198,86 +208,22 @@ def check_fits(model, data):
         )
 
 
-def _train(settings, model, data, directory, callbacks):
-    """Trains a network to the last step; returns the `checkpoints.Progress`."""
-    recipe, period = settings.recipe, settings.validate_every
-    without_l2 = keras.metrics.SparseCategoricalCrossentropy(
-        from_logits=True, name="cross_entropy"
-    )
-    training.compile_model(
-        model,
-        recipe,
-        steps_per_execution=estimates.steps_at_a_time(settings.model, period),
-        metrics=[without_l2],
-    )
-    progress = checkpoints.restore(directory, model)
-    periods = len(progress.history.get("loss", ()))
-    if periods != progress.step // period or progress.step > recipe.steps:
-        raise ValueError(
-            "A run can go on only with the periods of its checkpoint, and to "
-            f"more steps than its {progress.step:,}. Received: "
-            f"validate_every={period}, steps={recipe.steps}"
-        )
-    validation = data_module.evaluation_batches(data, "validation")
-    if progress.metrics:  # Keras makes their variables at the first batch
-        model.evaluate(validation, steps=1, verbose=0)
-    if settings.random_labels:
-        data = data_module.with_shuffled_labels(data, seed=settings.seed)
-    saving = checkpoints.Checkpoints(directory, progress, settings)
-    while progress.step < recipe.steps:
-        # The rest of a period, if it was stopped there, is an epoch by itself.
-        rest = -progress.step % period
-        stop = progress.step + rest if rest else recipe.steps
-        with stopping.saved_first():
-            model.fit(
-                data_module.training_batches(
-                    data,
-                    batch_size=recipe.batch_size,
-                    seed=settings.seed,
-                    start=progress.step,
-                    stop=stop,
-                    augment=settings.dataset.startswith("cifar"),
-                ),
-                steps_per_epoch=rest or period,
-                initial_epoch=progress.step // period,
-                epochs=stop // period,
-                validation_data=validation,
-                shuffle=False,
-                callbacks=[
-                    keras.callbacks.TerminateOnNaN(),
-                    saving,
-                    *callbacks,
-                ],
-                # A bar where somebody looks on, one line a period elsewhere.
-                verbose=1 if sys.stdout.isatty() else 2,
-            )
-        if model.stop_training:
-            # It would only diverge again.
-            checkpoints.remove(directory)
-            raise ValueError(
-                "The loss must be finite: the training diverged before step "
-                f"{progress.step:,}"
-            )
-    return progress
-
-
 def _evaluate(settings, model, data, file, progress):
     """Returns the results of a trained network, and saves it."""
     test = data_module.evaluation_batches(data, "test")
-    last_error, last = error_of(model, test), model.get_weights()
+    last_error = error_of(model, test)
     run_directory.save_model(model, file)
-    model.set_weights(progress.best)
-    best_error = error_of(model, test)
-    model.set_weights(last)
-    history = progress.history
-    accuracy = history["val_accuracy"]
-    best_period = accuracy.index(max(accuracy)) + 1
+    history, period = progress.history, settings.validate_every
+    errors = history["test_error"]
+    accuracy = history.get("val_accuracy")  # None: nothing was held out
+    best = accuracy and accuracy.index(max(accuracy))
     return {
         "test_error": last_error,
-        "test_error_at_best_validation": best_error,
-        "best_validation_step": best_period * settings.validate_every,
-        "validation_error": _percentage(accuracy[-1]),
-        "train_error": _percentage(history["accuracy"][-1]),
+        "test_errors": errors,
+        "test_error_at_best_validation": accuracy and errors[best],
+        "best_validation_step": accuracy and (best + 1) * period,
+        "validation_error": accuracy and fitting.percentage(accuracy[-1]),
+        "train_error": fitting.percentage(history["accuracy"][-1]),
         "train_loss": history["loss"][-1],
         # The mean over each period, without L2.
         "train_cross_entropies": history["cross_entropy"],
@@ -293,9 +239,4 @@ def error_of(model, batches):
             "The loss must be finite: the training diverged. Received: "
             f"loss={results['loss']}"
         )
-    return _percentage(results["accuracy"])
-
-
-def _percentage(accuracy):
-    """Returns the error in percent, free of single precision's last digits."""
-    return round(100 * (1 - accuracy), 4)
+    return fitting.percentage(results["accuracy"])

@@ -8,7 +8,8 @@ import dataclasses
 import statistics
 
 _RUN = ("run", "weights kept", "iterations", "seeds")
-_ERRORS = (*_RUN, "test error", "at best validation")
+_BEST = "best on the test set"
+_ERRORS = (*_RUN, "test error", "at best validation", _BEST)
 _FITS = (
     *_RUN,
     "training cross-entropy, last period",
@@ -72,6 +73,7 @@ def _cells(group):
         "seeds": group.was_run and f"{len(lines)}{of}",
         "test error": _error(group, "test_error"),
         "at best validation": _error(group, "test_error_at_best_validation"),
+        _BEST: _error(group, "best_test_error"),
         "training error, last period": _error(group, "train_error"),
         "training cross-entropy, last period": (
             losses and f"{statistics.fmean(losses):.4f}"
@@ -90,8 +92,8 @@ def _counts(counts):
 
 
 def _error(group, name):
-    if not group.lines:
-        return ""
+    if not group.values(name):
+        return "–" if group.lines else ""
     spread = f" ± {group.std(name):.2f}" if len(group.lines) > 1 else ""
     return f"{group.mean(name):.2f}{spread}"
 

@@ -39,6 +39,7 @@ def test_rows_as_the_paper_has_them():
         "figure_1": 2 * 10,
         "table_1": 3 * 3,
         "ablations": 3 + 11,
+        "protocol": 36 + 8 + 9 + 34 + 8 + 3,
         "table_2": 12 * 2,
         "figure_2": 2 * 10,
         "figure_3": 6,

@@ -45,6 +45,7 @@ def campaign_of(name, path, planned, **options):
         ("figure_1", "lenet_300_100-0.9"),
         ("table_1", "lenet_5_caffe-0.99-seed"),
         ("ablations", "0.95-random-biases"),
+        ("protocol", "lenet_300_100-0.95-bn-reinit-20k"),
         ("table_2", "gru_s-0.95"),
         ("figure_2", "^mnist-class3"),
         ("figure_3", "on-10-"),

@@ -57,6 +57,11 @@ def test_each_flag_is_a_setting(parse):
         "--kernel_initializer=vs_h",
         "--train_initializer=vs_x",
         "--bias_initializer=ones",
+        "--batch_norm",
+        "--conv_activation=relu",
+        "--noprune_last_layer",
+        "--noprune_biases",
+        "--validation_fraction=0",
         "--validate_every=5",
         "--data_dir=here",
         "--steps=30",
@@ -83,6 +88,11 @@ def test_each_flag_is_a_setting(parse):
         bias_initializer="ones",
         validate_every=5,
         data_dir="here",
+        batch_norm=True,
+        conv_activation="relu",
+        prune_last_layer=False,
+        prune_biases=False,
+        validation_fraction=0.0,
     )
 
 
@@ -102,7 +112,7 @@ def test_a_saved_network_has_no_settings_of_building(parse):
         for field in dataclasses.fields(settings)
         if field.name in run_flags._BUILDING
     }
-    assert len(built) == 6
+    assert len(built) == 10
     assert {getattr(settings, name) for name in built} == {None}
 
 

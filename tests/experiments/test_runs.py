@@ -100,11 +100,90 @@ def test_an_unknown_criterion_is_refused(data):
     [
         ({"validate_every": 20}, "validate_every=20, steps=30"),
         ({"sparsity": 95}, r"\[0, 1\).*sparsity=95"),
+        ({"model": "vgg_d", "batch_norm": True}, "lenet_5_caffe.*: model=vgg"),
+        ({"conv_activation": "relu"}, "of lenet_5_caffe. Rec.*lenet_300_100"),
     ],
 )
 def test_bad_settings_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(SMALL, **change)
+
+
+@pytest.mark.parametrize(
+    ("exempt", "weights"),
+    [
+        ({"prune_last_layer": False}, 266_610 - 1_010),
+        ({"prune_biases": False}, 266_610 - 410),
+        ({"prune_last_layer": False, "prune_biases": False}, 265_200),
+    ],
+)
+def test_what_is_exempt_has_no_masks_and_counts_for_no_sparsity(
+    exempt, weights, data
+):
+    settings = dataclasses.replace(SMALL, **exempt)
+    model, _ = runs.build_and_prune(settings, data)
+    masks = snip_tf.get_masks(model)
+    assert sum(mask.size for mask in masks) == weights
+    assert sum(mask.sum() for mask in masks) == round(0.05 * weights)
+    last = np.asarray(model.layers[-1].kernel)
+    assert (last == 0).any() == settings.prune_last_layer
+
+
+def test_without_held_out_images_there_is_no_validation(tmp_path):
+    settings = dataclasses.replace(
+        SMALL,
+        validation_fraction=0.0,
+        batch_norm=True,
+        prune_last_layer=False,
+        prune_biases=False,
+    )
+    assert len(runs.load_data(settings).train.labels) == 4_000
+    result = runs.run(settings, tmp_path / "run")
+    assert result["test_errors"][-1] == result["test_error"]
+    for name in (
+        "test_error_at_best_validation",
+        "best_validation_step",
+        "validation_error",
+    ):
+        assert result[name] is None
+    saved = runs.load_model(tmp_path / "run" / "model.keras")
+    assert type(saved.layers[-1]) is keras.layers.Dense
+    assert sum(m.sum() for m in snip_tf.get_masks(saved)) == result["kept"]
+
+
+def test_testing_after_each_period_leaves_training_as_it_is(
+    tmp_path, monkeypatch
+):
+    test = runs._TestErrors.on_epoch_end
+    settings = dataclasses.replace(SMALL, batch_norm=True)
+
+    def state(model):
+        variables = [*model.variables, *model.optimizer.variables]
+        return [np.array(variable) for variable in variables]
+
+    def watched(self, epoch, logs):
+        before, reported = state(self.model), dict(logs)
+        test(self, epoch, logs)
+        for one, other in zip(before, state(self.model), strict=True):
+            np.testing.assert_array_equal(one, other)
+        assert logs.pop("test_error") > 0
+        assert logs == reported
+        logs["test_error"] = epoch  # not at all, where the next runs
+
+    monkeypatch.setattr(runs._TestErrors, "on_epoch_end", watched)
+    tested = runs.run(settings, tmp_path / "tested")
+    assert tested["test_errors"] == [0, 1, 2]
+    monkeypatch.setattr(
+        runs._TestErrors,
+        "on_epoch_end",
+        lambda self, epoch, logs: logs.update(test_error=epoch),
+    )
+    untested = runs.run(settings, tmp_path / "untested")
+    np.testing.assert_allclose(
+        tested["train_cross_entropies"],
+        untested["train_cross_entropies"],
+        rtol=1e-5,
+    )
 
 
 def test_random_labels_are_a_permutation_of_those_trained_on(
@@ -157,6 +236,7 @@ def test_errors_are_those_after_the_last_and_the_best_validation(
     assert errors[best] < 50 < errors[-1]
     assert result["best_validation_step"] == 10 * (best + 1)
     np.testing.assert_allclose(result["test_error"], errors[-1], atol=1e-3)
+    np.testing.assert_allclose(result["test_errors"], errors, atol=1e-3)
     np.testing.assert_allclose(
         result["test_error_at_best_validation"], errors[best], atol=1e-3
     )
@@ -236,8 +316,10 @@ def test_a_run_that_was_stopped_goes_on_by_itself_to_the_same_numbers(
     )
     for one, other in zip(weights, expected, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
-    for key in ("test_error", "test_error_at_best_validation"):
+    for key in ("test_errors", "test_error_at_best_validation"):
         assert result[key] == pytest.approx(whole[key], abs=0.2)
+    column = [line.split(",")[-1] for line in history]
+    assert column == ["test_error", *map(str, result["test_errors"])]
 
     def never(*_, **__):
         raise AssertionError

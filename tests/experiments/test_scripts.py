@@ -32,6 +32,7 @@ def place(tmp_path_factory):
         "train.py",
         "--pruned_model=pruned/model.keras",
         "--run_dir=trained",
+        "--validation_fraction=0",
         *_RUN,
         cwd=place,
     )
