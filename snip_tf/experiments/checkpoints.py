@@ -190,7 +190,7 @@ def restore(directory, model):
             )
         for variable, array in zip(variables, arrays, strict=True):
             variable.assign(array)
-    lost = "" if path.name == FILE else f": {FILE} is damaged"
+    lost = "" if path.name == FILE else f": {FILE} is missing or damaged"
     print(f"Going on after {progress.step:,} steps{lost}", flush=True)
     return progress
 

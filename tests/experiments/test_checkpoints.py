@@ -82,7 +82,9 @@ def test_whatever_byte_is_damaged_the_one_before_is_taken(
     assert checkpoints.restore(tmp_path, small_model).step == 10
     for one, other in zip(small_model.get_weights(), expected, strict=True):
         np.testing.assert_array_equal(one, other)
-    line = f"Going on after 10 steps: {checkpoints.FILE} is damaged\n"
+    line = (
+        f"Going on after 10 steps: {checkpoints.FILE} is missing or damaged\n"
+    )
     assert capsys.readouterr().out == line
     earlier.write_bytes(b"")
     with pytest.raises(ValueError, match=r"npz is damaged, .* --overwrite"):

@@ -14,6 +14,7 @@ from snip_tf import training
 from snip_tf.experiments import (
     checkpoints,
     estimates,
+    fitting,
     provenance,
     run_directory,
     runs,
@@ -154,7 +155,7 @@ def test_without_held_out_images_there_is_no_validation(tmp_path):
 def test_testing_after_each_period_leaves_training_as_it_is(
     tmp_path, monkeypatch
 ):
-    test = runs._TestErrors.on_epoch_end
+    test = fitting._TestErrors.on_epoch_end
     settings = dataclasses.replace(SMALL, batch_norm=True)
 
     def state(model):
@@ -170,11 +171,11 @@ def test_testing_after_each_period_leaves_training_as_it_is(
         assert logs == reported
         logs["test_error"] = epoch  # not at all, where the next runs
 
-    monkeypatch.setattr(runs._TestErrors, "on_epoch_end", watched)
+    monkeypatch.setattr(fitting._TestErrors, "on_epoch_end", watched)
     tested = runs.run(settings, tmp_path / "tested")
     assert tested["test_errors"] == [0, 1, 2]
     monkeypatch.setattr(
-        runs._TestErrors,
+        fitting._TestErrors,
         "on_epoch_end",
         lambda self, epoch, logs: logs.update(test_error=epoch),
     )

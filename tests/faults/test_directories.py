@@ -1,0 +1,82 @@
+"""What happens to the directory of a run, and who else is there."""
+
+import os
+import shutil
+
+import pytest
+from injecting import (
+    Before,
+    kill,
+    outcome,
+    start,
+    train,
+    undisturbed,
+    wait_for_file,
+)
+
+from snip_tf.experiments import checkpoints
+
+pytestmark = pytest.mark.faults
+
+
+def test_two_processes_are_told_apart(tmp_path):
+    place, other = tmp_path / "one", tmp_path / "other"
+    place.mkdir()
+    other.mkdir()
+    go = tmp_path / "go"
+    fault = Before("make", "history.csv", wait_for_file, (go,))
+    process, output = start(place, fault, f"--run_dir={place / 'run'}")
+    wait_for_file(place / "run" / checkpoints.FILE)
+    status, text = train(other, None, f"--run_dir={place / 'run'}")
+    assert status == 1, text
+    assert "error: Runs side by side must have directories of" in text
+    go.touch()
+    process.join()
+    assert process.exitcode == 0, output.read_text()
+    assert outcome(place / "run") == undisturbed()
+
+
+@pytest.mark.parametrize(
+    "when", [("step", None), ("make", "history.csv"), ("make", "model.keras")]
+)
+def test_a_directory_that_is_deleted_is_not_made_anew(when, tmp_path):
+    fault = Before(*when, shutil.rmtree, (tmp_path / "run",))
+    status, output = train(tmp_path, fault)
+    assert status == 1, output
+    assert output.count("error: ") == 1
+    assert "run/" in output.rpartition("error: ")[2]
+    assert "Traceback" not in output
+    assert not os.listdir(tmp_path)
+
+
+def test_damage_costs_no_more_than_it_has_to(tmp_path):
+    """The newest checkpoint, both, what is done; then all is done again."""
+    run = tmp_path / "run"
+    status, output = train(tmp_path, Before("make", "model.keras", kill))
+    assert (status, checkpoints.steps_done(run)) == (-9, 200), output
+    cut_in_half(run / checkpoints.FILE)
+    status, output = train(tmp_path, Before("make", "model.keras", kill))
+    assert status == -9
+    assert "after 150 steps: checkpoint.npz is missing or damaged" in output
+    for name in (checkpoints.FILE, checkpoints.EARLIER):
+        cut_in_half(run / name)
+    refused(tmp_path, "checkpoint.npz is damaged")
+    (run / "config.json").write_text("")
+    refused(tmp_path, "config.json is damaged")
+    status, output = train(tmp_path, None, "--overwrite")
+    assert status == 0, output
+    assert outcome(run) == undisturbed()
+    cut_in_half(run / "result.json")
+    refused(tmp_path, "result.json is damaged")
+
+
+def refused(place, text):
+    status, output = train(place)
+    assert status == 1, output
+    (line,) = (x for x in output.splitlines() if x.startswith("error: "))
+    assert text in line
+    assert "--overwrite" in line
+
+
+def cut_in_half(path):
+    os.truncate(path, path.stat().st_size // 2)
