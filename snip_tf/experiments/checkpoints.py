@@ -145,7 +145,7 @@ def newest(directory):
     """
     paths = [directory / name for name in (FILE, EARLIER)]
     there = [path for path in paths if path.exists()]
-    whole = next(filter(_is_whole, there), None)
+    whole = next(filter(is_whole, there), None)
     if there and not whole:
         raise ValueError(
             f"{there[0]} is damaged, and there is no other checkpoint: pass "
@@ -154,8 +154,10 @@ def newest(directory):
     return whole
 
 
-def _is_whole(path):
+def is_whole(path):
     """Returns whether a file ends in the digest of all bytes before."""
+    if not path.exists():
+        return False
     data = memoryview(path.read_bytes())
     end = max(len(data) - _DIGEST_BYTES, 0)
     return hashlib.sha256(data[:end]).digest() == data[end:]

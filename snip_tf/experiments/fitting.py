@@ -31,34 +31,15 @@ def train(settings, model, data, directory, callbacks):
         model.evaluate(test, steps=1, verbose=0)
     if settings.random_labels:
         data = data_module.with_shuffled_labels(data, seed=settings.seed)
-    saving = checkpoints.Checkpoints(directory, progress, settings)
+    own = [
+        keras.callbacks.TerminateOnNaN(),
+        _TestErrors(test),
+        checkpoints.Checkpoints(directory, progress, settings),
+    ]
     while progress.step < recipe.steps:
-        # The rest of a period, if it was stopped there, is an epoch by itself.
-        rest = -progress.step % period
-        stop = progress.step + rest if rest else recipe.steps
         with stopping.saved_first():
-            model.fit(
-                data_module.training_batches(
-                    data,
-                    batch_size=recipe.batch_size,
-                    seed=settings.seed,
-                    start=progress.step,
-                    stop=stop,
-                    augment=settings.dataset.startswith("cifar"),
-                ),
-                steps_per_epoch=rest or period,
-                initial_epoch=progress.step // period,
-                epochs=stop // period,
-                validation_data=validation,
-                shuffle=False,
-                callbacks=[
-                    keras.callbacks.TerminateOnNaN(),
-                    _TestErrors(test),
-                    saving,
-                    *callbacks,
-                ],
-                # A bar where somebody looks on, one line a period elsewhere.
-                verbose=1 if sys.stdout.isatty() else 2,
+            _fit(
+                settings, model, data, progress, validation, [*own, *callbacks]
             )
         if model.stop_training:
             # It would only diverge again.
@@ -68,6 +49,31 @@ def train(settings, model, data, directory, callbacks):
                 f"{progress.step:,}"
             )
     return progress
+
+
+def _fit(settings, model, data, progress, validation, callbacks):
+    """Trains to the last step; or only to that of a period that was cut."""
+    recipe, period = settings.recipe, settings.validate_every
+    rest = -progress.step % period
+    stop = progress.step + rest if rest else recipe.steps
+    model.fit(
+        data_module.training_batches(
+            data,
+            batch_size=recipe.batch_size,
+            seed=settings.seed,
+            start=progress.step,
+            stop=stop,
+            augment=settings.dataset.startswith("cifar"),
+        ),
+        steps_per_epoch=rest or period,
+        initial_epoch=progress.step // period,
+        epochs=stop // period,
+        validation_data=validation,
+        shuffle=False,
+        callbacks=callbacks,
+        # A bar where somebody looks on, one line a period elsewhere.
+        verbose=1 if sys.stdout.isatty() else 2,
+    )
 
 
 def _check_periods(progress, steps, period):

@@ -74,10 +74,11 @@ def check(path, identity, *, overwrite=False, resume_anyway=False):
     """
     path = pathlib.Path(path)
     config = _config(path)
-    if config is None and path.is_dir() and os.listdir(path):
-        if any((path / name).exists() for name in _CHECKPOINTS):
-            if overwrite:
-                return False
+    if config is None and _holds_other_than(path, f".{CONFIG}-"):
+        ours = any(checkpoints.is_whole(path / name) for name in _CHECKPOINTS)
+        if ours and overwrite:
+            return False
+        if ours:
             raise ValueError(
                 f"{path / CONFIG} is damaged: pass --overwrite to begin the "
                 "run anew"
@@ -107,6 +108,12 @@ def check(path, identity, *, overwrite=False, resume_anyway=False):
             "--overwrite to replace it, --resume_anyway to go on with it"
         )
     return bool(steps) and (resume_anyway or not apart)
+
+
+def _holds_other_than(path, half_written):
+    """Returns whether a directory has entries that begin otherwise."""
+    names = os.listdir(path) if path.is_dir() else []
+    return any(not name.startswith(half_written) for name in names)
 
 
 def check_place(path, needed=0):

@@ -1,4 +1,5 @@
 import contextlib
+import hashlib
 import json
 import os
 
@@ -31,7 +32,8 @@ def finished(tmp_path):
 def stopped(tmp_path, monkeypatch):
     """The directory of a run that was stopped."""
     directory = create(tmp_path / "run")
-    (directory / "checkpoint.npz").write_text("its state")
+    digest = hashlib.sha256(b"its state").digest()
+    (directory / "checkpoint.npz").write_bytes(b"its state" + digest)
     (directory / "history.csv").write_text("step")
     monkeypatch.setattr(run_directory.checkpoints, "steps_done", steps_done)
     return directory
@@ -56,6 +58,12 @@ def test_a_finished_run_is_never_overwritten_unasked(finished):
 def test_overwrite_clears_a_finished_run(finished):
     create(finished, overwrite=True)
     assert os.listdir(finished) == ["config.json"]
+
+
+def test_what_was_killed_before_it_had_a_config_is_begun_anew(tmp_path):
+    (tmp_path / ".config.json-x1y2").mkdir()
+    create(tmp_path)
+    assert os.listdir(tmp_path) == ["config.json"]
 
 
 def test_an_unfinished_run_is_replaced(finished):
@@ -183,6 +191,7 @@ def test_checkpoints_that_are_damaged_are_replaced_only_if_asked_to(
     stopped, monkeypatch
 ):
     monkeypatch.undo()
+    (stopped / "checkpoint.npz").write_bytes(b"its")
     with pytest.raises(ValueError, match="checkpoint.npz is damaged"):
         create(stopped)
     assert (stopped / "checkpoint.npz").exists()
@@ -215,6 +224,7 @@ def test_another_programs_config_is_no_run(overwrite, tmp_path):
     """As in the directory of another library's model."""
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     (tmp_path / "logs").mkdir()
+    (tmp_path / "checkpoint.npz").write_text("of theirs")
     with pytest.raises(FileExistsError, match="an earlier run. Received"):
         create(tmp_path, overwrite=overwrite)
     config = (tmp_path / "config.json").read_text()

@@ -58,11 +58,13 @@ def test_damage_costs_no_more_than_it_has_to(tmp_path):
     status, output = train(tmp_path, Before("make", "model.keras", kill))
     assert status == -9
     assert "after 150 steps: checkpoint.npz is missing or damaged" in output
+    config = (run / "config.json").read_text()
+    (run / "config.json").write_text("")
+    refused(tmp_path, "config.json is damaged")
+    (run / "config.json").write_text(config)
     for name in (checkpoints.FILE, checkpoints.EARLIER):
         cut_in_half(run / name)
     refused(tmp_path, "checkpoint.npz is damaged")
-    (run / "config.json").write_text("")
-    refused(tmp_path, "config.json is damaged")
     status, output = train(tmp_path, None, "--overwrite")
     assert status == 0, output
     assert outcome(run) == undisturbed()
