@@ -61,11 +61,9 @@ class Checkpoints(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         """Begins a period, or goes on with one: Keras has reset its metrics."""
         self._begin = self._progress.step
-        if self._progress.metrics:
-            metrics = self.model.metrics_variables
-            for variable, value in zip(
-                metrics, self._progress.metrics, strict=True
-            ):
+        if metrics := self._progress.metrics:
+            variables = self.model.metrics_variables
+            for variable, value in zip(variables, metrics, strict=True):
                 variable.assign(value)
             self._progress.metrics = []
 
@@ -99,10 +97,8 @@ class Checkpoints(keras.callbacks.Callback):
             return
         if self.model.stop_training:  # by Keras: it has diverged
             return
-        if in_period:
-            self._progress.metrics = list(
-                map(float, self.model.metrics_variables)
-            )
+        metrics = self.model.metrics_variables if in_period else []
+        self._progress.metrics = [float(variable) for variable in metrics]
         save(self._directory, self.model, self._progress)
         self._progress.metrics = []
         self._since = self._saved = time.perf_counter()
@@ -182,16 +178,15 @@ def restore(directory, model):
     model.optimizer.build(model.trainable_variables)
     with np.load(path) as saved:
         progress = _progress(saved)
-        variables = _variables(model)
-        arrays = [saved[n] for n in saved.files if n.startswith("variable_")]
-        if [tuple(v.shape) for v in variables] != [a.shape for a in arrays]:
-            raise ValueError(
-                "A run can go on only with the network and the optimizer of "
-                f"its checkpoint. Received: {len(variables)} variables, for "
-                f"{len(arrays)} of other shapes"
-            )
-        for variable, array in zip(variables, arrays, strict=True):
+        arrays = [saved[name] for name in saved.files if name != "progress"]
+    try:
+        for variable, array in zip(_variables(model), arrays, strict=True):
             variable.assign(array)
+    except ValueError as error:
+        raise ValueError(
+            "A run can go on only with the network and the optimizer of its "
+            f"checkpoint ({error})"
+        ) from error
     lost = "" if path.name == FILE else f": {FILE} is missing or damaged"
     print(f"Going on after {progress.step:,} steps{lost}", flush=True)
     return progress

@@ -50,14 +50,10 @@ def run_seconds(run, lines, *, done=0):
 
 
 def steps_at_a_time(model, period):
-    """Returns how many steps Keras is to run between two looks at callbacks.
+    """Returns how many steps Keras runs between two looks at the callbacks.
 
-    Many on a small network, which else spends half of the time outside of its
-    steps; few on a large one, since signals are not seen until they are done.
-
-    Args:
-        model: The name of the network.
-        period: The steps between two validations, which the result divides.
+    They divide the period. Many on a small network, which else spends half of
+    the time outside of its steps; few on a large one: signals have to wait.
     """
     most = int(_SECONDS_AT_A_TIME / STEP_SECONDS.get(model, 1))
     return max(n for n in range(1, max(1, min(most, 50)) + 1) if not period % n)

@@ -15,6 +15,7 @@ def run(main):
     """Runs a script: bad input ends it with one line and exit status 1.
 
     With --verbosity=1 it also says where in the code the input was refused.
+    Signals end it as `stopping` says.
     """
 
     def reporting(argv):

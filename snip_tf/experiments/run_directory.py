@@ -36,23 +36,11 @@ _LEFT_BEHIND = (RESULT, MODEL, *_CHECKPOINTS, checkpoints.HISTORY)
 
 
 def finished(path, identity):
-    """Returns the result of the same run, None if it is not done.
-
-    Raises:
-        ValueError: If it is done, and result.json is damaged.
-    """
+    """Returns the result of the same run, None if it is not done."""
     path = pathlib.Path(path)
-    config = _config(path)
-    if not (path / RESULT).exists() or config is None:
-        return None
-    if provenance.differences(identity, config):
-        return None
-    try:
-        return json.loads((path / RESULT).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(
-            f"{path / RESULT} is damaged: pass --overwrite to do the run again"
-        ) from error
+    config, result = _config(path), _json(path / RESULT)
+    same = config and not provenance.differences(identity, config)
+    return result if same else None
 
 
 def check(path, identity, *, overwrite=False, resume_anyway=False):
@@ -74,25 +62,24 @@ def check(path, identity, *, overwrite=False, resume_anyway=False):
     """
     path = pathlib.Path(path)
     config = _config(path)
-    if config is None and _holds_other_than(path, f".{CONFIG}-"):
+    begun = [p for p in path.glob("*") if f".{CONFIG}-" not in p.name]
+    if config is None and begun:
+        # Of another program's files none is so.
         ours = any(checkpoints.is_whole(path / name) for name in _CHECKPOINTS)
         if ours and overwrite:
             return False
-        if ours:
-            raise ValueError(
-                f"{path / CONFIG} is damaged: pass --overwrite to begin the "
-                "run anew"
-            )
+        damage = f"{path / CONFIG} is damaged: --overwrite begins anew. "
         raise FileExistsError(
-            "The run directory must be new, empty or hold an earlier run. "
-            f"Received: {path}"
+            f"{damage if ours else ''}The run directory must be new, empty or "
+            f"hold an earlier run. Received: {path}"
         )
     if (path / RESULT).exists():
         if overwrite:
             return False
         raise FileExistsError(
-            f"{path} already holds a finished run: choose another --run_dir, "
-            "or pass --overwrite to replace it"
+            f"{path} already holds a finished run, another or with a damaged "
+            f"{RESULT}: choose another --run_dir, or pass --overwrite to "
+            "replace it"
         )
     try:
         steps = checkpoints.steps_done(path)
@@ -110,19 +97,8 @@ def check(path, identity, *, overwrite=False, resume_anyway=False):
     return bool(steps) and (resume_anyway or not apart)
 
 
-def _holds_other_than(path, half_written):
-    """Returns whether a directory has entries that begin otherwise."""
-    names = os.listdir(path) if path.is_dir() else []
-    return any(not name.startswith(half_written) for name in names)
-
-
 def check_place(path, needed=0):
-    """Raises an OSError if a path cannot be written, or lacks room; no trace.
-
-    Args:
-        path: The directory; need not exist.
-        needed: The bytes that the files of a run will take there.
-    """
+    """Raises an OSError if a path is not writable, or lacks so many bytes."""
     path = pathlib.Path(path).absolute()
     existing = next(p for p in (path, *path.parents) if p.exists())
     try:
@@ -218,10 +194,15 @@ def read_config(path):
 
 def _config(path):
     """Returns what config.json of a run holds, None if it is not of a run."""
+    config = _json(path / CONFIG)
+    return config if isinstance(config, dict) and _MARK in config else None
+
+
+def _json(path):
+    """Returns what a file of JSON holds, None if it is missing or damaged."""
     try:
-        config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
-        return config if _MARK in config else None
-    except (OSError, ValueError, TypeError):
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return None
 
 

@@ -68,7 +68,7 @@ def run(
     kind = {} if train else {"only_pruned": True}
     replacing = {"overwrite": overwrite, "resume_anyway": resume_anyway}
     # Refused now, not after minutes of loading and scoring.
-    me = identity(settings) | kind
+    me = identity(settings, model) | kind
     if not overwrite and (result := run_directory.finished(path, me)):
         print(f"{path} holds this run, which is finished")
         return result

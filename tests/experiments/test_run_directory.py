@@ -172,15 +172,16 @@ def test_the_result_of_the_same_run_is_found(finished):
     assert run_directory.finished(finished, {**ME, "seed": 4}) is None
     assert run_directory.finished(finished.parent, ME) is None
     (finished / "result.json").write_text("")
-    with pytest.raises(ValueError, match="result.json is damaged.*--overwr"):
-        run_directory.finished(finished, ME)
+    assert run_directory.finished(finished, ME) is None
+    with pytest.raises(FileExistsError, match="damaged result.json.*--overwr"):
+        create(finished)
 
 
 @pytest.mark.parametrize("text", ["", '{"snip_tf_run": 1, "se', "\0\0"])
 def test_a_damaged_config_beside_a_checkpoint_is_told(text, stopped):
     (stopped / "config.json").write_text(text)
     before = sorted(os.listdir(stopped))
-    with pytest.raises(ValueError, match="config.json is damaged.*--overwrite"):
+    with pytest.raises(FileExistsError, match="config.json is damaged: --ov"):
         create(stopped)
     assert sorted(os.listdir(stopped)) == before
     create(stopped, overwrite=True)
