@@ -62,7 +62,7 @@ class Before:
         pending = [self]
 
         def happen(*found):
-            if pending and found == (self.operation, self.file):
+            if self.act and pending and found == (self.operation, self.file):
                 pending.pop()
                 self.act(*self.arguments)
 
@@ -134,6 +134,14 @@ def train(cwd, before=None, *flags):
 def start(cwd, before, *flags):
     """Returns the process of such a run, and the file of its output."""
     return start_forked("train.py", *FLAGS, *flags, cwd=cwd, before=before)
+
+
+def error_of(output):
+    """Returns the one line of an error, which is all that is said of it."""
+    assert "Traceback" not in output, output
+    lines = [x for x in output.splitlines() if x.startswith("error: ")]
+    assert len(lines) == 1, output
+    return lines[0]
 
 
 def outcome(directory):

@@ -1,11 +1,13 @@
 """What happens to the directory of a run, and who else is there."""
 
 import os
+import re
 import shutil
 
 import pytest
 from injecting import (
     Before,
+    error_of,
     kill,
     outcome,
     start,
@@ -29,7 +31,7 @@ def test_two_processes_are_told_apart(tmp_path):
     wait_for_file(place / "run" / checkpoints.FILE)
     status, text = train(other, None, f"--run_dir={place / 'run'}")
     assert status == 1, text
-    assert "error: Runs side by side must have directories of" in text
+    assert "Runs side by side must have directories of" in error_of(text)
     go.touch()
     process.join()
     assert process.exitcode == 0, output.read_text()
@@ -43,9 +45,7 @@ def test_a_directory_that_is_deleted_is_not_made_anew(when, tmp_path):
     fault = Before(*when, shutil.rmtree, (tmp_path / "run",))
     status, output = train(tmp_path, fault)
     assert status == 1, output
-    assert output.count("error: ") == 1
-    assert "run/" in output.rpartition("error: ")[2]
-    assert "Traceback" not in output
+    assert "/run/" in error_of(output)
     assert not os.listdir(tmp_path)
 
 
@@ -75,9 +75,7 @@ def test_damage_costs_no_more_than_it_has_to(tmp_path):
 def refused(place, text):
     status, output = train(place)
     assert status == 1, output
-    (line,) = (x for x in output.splitlines() if x.startswith("error: "))
-    assert text in line
-    assert "--overwrite" in line
+    assert re.search(f"{text}.*--overwrite", error_of(output))
 
 
 def cut_in_half(path):
