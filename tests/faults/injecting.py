@@ -124,7 +124,7 @@ def wait_for_file(path):
     wait_for(path.exists)
 
 
-def train(cwd, before=None, *flags):
+def train(cwd, before=Before(seconds=1e9), *flags):
     """Returns exit status and output of a run in the directory "run"."""
     return run_forked(
         "train.py", *FLAGS, "--run_dir=run", *flags, cwd=cwd, before=before
@@ -159,7 +159,7 @@ def outcome(directory):
 def undisturbed():
     """Returns the outcome of a run that nothing happened to."""
     with tempfile.TemporaryDirectory() as place:
-        status, output = train(pathlib.Path(place), Before(seconds=1e9))
+        status, output = train(pathlib.Path(place))
         assert status == 0, output
         return outcome(pathlib.Path(place) / "run")
 

@@ -29,7 +29,7 @@ def test_two_processes_are_told_apart(tmp_path):
     fault = Before("make", "history.csv", wait_for_file, (go,))
     process, output = start(place, fault, f"--run_dir={place / 'run'}")
     wait_for_file(place / "run" / checkpoints.FILE)
-    status, text = train(other, None, f"--run_dir={place / 'run'}")
+    status, text = train(other, Before(), f"--run_dir={place / 'run'}")
     assert status == 1, text
     assert "Runs side by side must have directories of" in error_of(text)
     go.touch()
@@ -65,7 +65,7 @@ def test_damage_costs_no_more_than_it_has_to(tmp_path):
     for name in (checkpoints.FILE, checkpoints.EARLIER):
         cut_in_half(run / name)
     refused(tmp_path, "checkpoint.npz is damaged")
-    status, output = train(tmp_path, None, "--overwrite")
+    status, output = train(tmp_path, Before(), "--overwrite")
     assert status == 0, output
     assert outcome(run) == undisturbed()
     cut_in_half(run / "result.json")

@@ -130,7 +130,7 @@ def test_a_disc_that_is_too_small_is_found_out_first(
     with disc(tmp_path / "disc", size, *options) as path:
         (tmp_path / "cwd").mkdir()
         status, output = train(
-            tmp_path / "cwd", None, f"--run_dir={path / 'run'}"
+            tmp_path / "cwd", Before(), f"--run_dir={path / 'run'}"
         )
         assert status == 1, output
         assert os.listdir(path) == []
