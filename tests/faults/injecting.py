@@ -86,7 +86,7 @@ def _operation(event, args):
         case "shutil.rmtree", *_ if beside:
             return "clear", beside
         case "open", _, str(mode), _ if path.parent.name[:1] == ".":
-            kind = {"r+b": "sync", "ab": "digest"}.get(mode, "open")
+            kind = {"r+": "sync", "a": "digest"}.get(mode, "open")
             return kind, path.name
         case "os.rename", _, target, *_:
             return "rename", pathlib.Path(target).name
@@ -145,13 +145,14 @@ def error_of(output):
 
 
 def outcome(directory):
-    """Returns what a finished run came to, but for the seconds it took."""
+    """Returns what a finished run came to, but seconds and the commit."""
     result = json.loads((directory / "result.json").read_text())
     model = keras.models.load_model(directory / "model.keras", compile=False)
     return {
         "history": (directory / "history.csv").read_text(),
         "weights": [np.asarray(w).tobytes() for w in model.weights],
-        **{name: v for name, v in result.items() if "seconds" not in name},
+        **{k: v for k, v in result.items() if "seconds" not in k},
+        "commit": None,
     }
 
 

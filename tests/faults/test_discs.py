@@ -113,7 +113,7 @@ def test_a_run_of_an_experiment_does_not_fail_for_a_full_disc(tmp_path):
             "reproduce.py", *flags, cwd=tmp_path / "cwd"
         )
     assert status == 1, output
-    assert "1 of 1 runs failed." in output
+    assert "failed: its process ended with status 1, see" in output
     assert not lines.exists()
 
 
