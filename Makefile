@@ -6,16 +6,20 @@ NEWEST ?= python3.13
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow test-versions lint bench figures
+.PHONY: demo test test-slow test-faults test-versions lint bench figures
 
 demo: $(VENV)/installed
 	$(BIN)/python scripts/demo.py
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile -m "not slow"
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile -m "not slow and not faults"
 
 test-slow: $(VENV)/installed
 	$(BIN)/python -m pytest -m slow
+
+# Runs that are killed, stopped and damaged, and discs that are full: as root.
+test-faults: $(VENV)/installed
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile -m faults
 
 # The library with the oldest and the newest versions that setup.py allows.
 test-versions:
