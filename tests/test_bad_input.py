@@ -86,7 +86,7 @@ CALLS = [
         snip_tf.keep_top,
         scores=m.SCORING,
         sparsity=m.FRACTION,
-        min_kept=whole(1, 2),
+        min_kept=Values(whole(1, 2).fine, whole(0, 2).wrong),
         output_axes=m.AXES,
     ),
     row(
