@@ -6,7 +6,8 @@ NEWEST ?= python3.13
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow test-faults test-versions lint bench figures
+.PHONY: demo test test-slow test-faults test-versions coverage mutants lint \
+    bench figures
 
 demo: $(VENV)/installed
 	$(BIN)/python scripts/demo.py
@@ -24,6 +25,22 @@ test-faults: $(VENV)/installed
 # The library with the oldest and the newest versions that setup.py allows.
 test-versions:
 	.ci/versions $(OLDEST) $(NEWEST)
+
+# Of the library, at least 98% of the lines; of what is below scripts, 90%.
+coverage: $(VENV)/installed
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -q --numprocesses=2 --dist=loadfile \
+	    -m "not slow"
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --skip-covered --show-missing --fail-under=98 \
+	    --include="snip_tf/*,models/*" --omit="snip_tf/experiments/*"
+	$(BIN)/coverage report --skip-covered --show-missing --fail-under=90 \
+	    --include="snip_tf/experiments/*,scripts/*"
+
+# Hours on one core; goes on where it was stopped.
+mutants: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet "mutmut>=3.8,<4"
+	$(BIN)/python tests/mutants.py
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

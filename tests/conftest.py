@@ -44,6 +44,11 @@ def run_forked(name, *flags, cwd, before=None):
     return process.exitcode, output.read_text()
 
 
+def places(warned, words):
+    """Returns the files that the recorded warnings with these words name."""
+    return {one.filename for one in warned if words in str(one.message)}
+
+
 def start_forked(name, *flags, cwd, before=None):
     """Returns the process of a script, and the file of all that it prints."""
     script, output = SCRIPTS / name, cwd.with_name(cwd.name + ".txt")

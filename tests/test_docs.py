@@ -21,10 +21,12 @@ _WRITTEN_BY_HAND = [
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "README.md",
+    "SECURITY.md",
     "docs/design.md",
     "docs/guide.md",
     "docs/methods.md",
     "docs/paper.md",
+    "docs/testing.md",
     "results/README.md",
     "results/benchmarks.md",
 ]

@@ -5,7 +5,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
-from conftest import CROSS_ENTROPY
+from conftest import CROSS_ENTROPY, places
 
 import snip_tf
 from snip_tf import guard, layers
@@ -85,8 +85,10 @@ def test_a_dead_network_is_told_of_and_can_be_kept_alive(network, sparsity):
     y = generator.integers(0, 3, 64)
     fresh = model.get_weights()
     options = {"loss": CROSS_ENTROPY, "training": True}
-    with pytest.warns(UserWarning, match="no longer depend.*`min_kept=1`"):
+    message = "no longer depend.*`min_kept=1`"
+    with pytest.warns(UserWarning, match=message) as warned:
         snip_tf.prune(model, x, y, sparsity=sparsity, **options)
+    assert places(warned, "no longer depend") == {__file__}
     assert np.ptp(np.array(model(x, training=True)), axis=0).max() == 0
     model.set_weights(fresh)
     with warnings.catch_warnings():
@@ -155,8 +157,10 @@ def test_a_network_of_a_fixed_batch_size_is_pruned():
 def test_a_wrapped_optimizer_is_warned_of(small_model, small_batch):
     wrapped = keras.optimizers.LossScaleOptimizer(keras.optimizers.Muon())
     small_model.compile(wrapped, CROSS_ENTROPY)
-    with pytest.warns(UserWarning, match="Muon moves.*another optimizer"):
+    message = "Muon moves.*another optimizer"
+    with pytest.warns(UserWarning, match=message) as warned:
         snip_tf.prune(small_model, *small_batch, sparsity=0.25)
+    assert places(warned, "Muon") == {__file__}
 
 
 OPTIMIZERS = {

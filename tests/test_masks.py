@@ -2,6 +2,7 @@ import fractions
 
 import numpy as np
 import pytest
+from conftest import places
 
 import snip_tf
 
@@ -109,8 +110,10 @@ def test_masks_that_do_not_fit_change_nothing(change, message, small_model):
 def test_a_layer_that_loses_every_weight_is_named(small_model):
     masks = snip_tf.get_masks(small_model)
     masks[2][:] = 0
-    with pytest.warns(UserWarning, match="every weight.*logits/kernel. Low"):
+    message = "every weight.*logits/kernel. Low"
+    with pytest.warns(UserWarning, match=message) as warned:
         snip_tf.set_masks(small_model, masks)
+    assert places(warned, "every weight") == {__file__}
 
 
 def test_more_than_is_left_is_refused():

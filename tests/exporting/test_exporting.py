@@ -258,7 +258,10 @@ def test_an_earlier_export_is_kept_unless_it_is_to_be_overwritten(
         FileExistsError, match="with `overwrite` hold an earlier"
     ):
         snip_tf.export(model, directory)
-    assert [path.name for path in directory.iterdir()] == ["model.keras"]
+    assert {path.name for path in directory.iterdir()} == {
+        "model.keras",
+        "SHA256SUMS",
+    }
     snip_tf.export(model, directory, overwrite=True)
     assert not (directory / "model.keras").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
