@@ -9,6 +9,7 @@ _DEMO = ["matplotlib", "mlxtend"]
 _LITERT = ["ai-edge-litert"]
 _TEST = [
     "coverage>=7.10",
+    "hypothesis",
     "jax>=0.7",
     "keras-hub>=0.25",
     "pytest",

@@ -4,7 +4,8 @@ Every network takes images and returns logits, is built, and has masks on all
 kernels and biases, which is how the paper counts its parameters (Table 2).
 """
 
-from snip_tf.models import alexnet, lenet, rnn, vgg, wrn
+from snip_tf._checks import check_one_of, naming, whole
+from snip_tf.models import alexnet, blocks, lenet, rnn, vgg, wrn
 
 _BUILDERS = {
     "lenet_300_100": lenet.lenet_300_100,
@@ -40,18 +41,24 @@ def build(name, **options):
             `bias_initializer`: The same for biases; those of a GRU's gates
             are one more. A bias that starts at zero, the default, has
             sensitivity zero and so is pruned.
+            `mask_bias`: Whether biases have masks, as they do by default.
+            `batch_norm`, LeNets only: Whether batch normalisation stands
+            between each hidden layer and its activation. By default not.
+            `conv_activation`, LeNet-5-Caffe only: What follows its
+            convolutions, a Keras activation; by default nothing.
             `width`, AlexNet only: The units of its two hidden layers.
             `units`, LSTM and GRU only: The size of the state.
 
     Raises:
-        ValueError: If there is no network of that name.
-        TypeError: If the network has no such option.
+        ValueError: If there is no network of that name, or if it does not take
+            these options.
     """
-    if name not in _BUILDERS:
-        raise ValueError(
-            f"`name` must be one of {', '.join(NAMES)}. Received: name={name!r}"
-        )
-    return _BUILDERS[name](**options)
+    check_one_of("name", name, NAMES)
+    with naming(**options):
+        for key in options.keys() & {"classes", "units", "width"}:
+            options[key] = whole(key, options[key], 1)
+        _, _, _ = options.get("input_shape", blocks.MNIST)  # three sizes
+        return _BUILDERS[name](**options)
 
 
 __all__ = ["NAMES", "build"]

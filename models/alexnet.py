@@ -22,8 +22,8 @@ def alexnet_b(width=2048, **options):
     return _alexnet("alexnet_b", width, **options)
 
 
-def _alexnet(name, width, input_shape=blocks.CIFAR, classes=10, **initializers):
-    options = blocks.initializers(**initializers)
+def _alexnet(name, width, input_shape=blocks.CIFAR, classes=10, **weights):
+    options = blocks.weight_options(**weights)
     x = images = keras.Input(input_shape)
     for index, (filters, size) in enumerate(_CONVS, 1):
         x = blocks.conv_bn_relu(

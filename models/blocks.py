@@ -20,16 +20,19 @@ INITIALIZERS = {
 }
 
 
-def initializers(
+def weight_options(
     # Fan-in scaled truncated normal, as in the authors' code. The paper's own
     # ablation (Table 3) finds little between the variance scaling methods.
     kernel_initializer="lecun",
     bias_initializer="zeros",
+    # The paper counts and prunes biases too (Table 2).
+    mask_bias=True,
 ):
     """Returns the options that all layers of a network take; no others pass."""
     return {
         "kernel_initializer": kernel_initializer,
         "bias_initializer": bias_initializer,
+        "mask_bias": mask_bias,
     }
 
 
@@ -49,32 +52,35 @@ def own(initializer):
 def prunable(
     layer_class, *arguments, kernel_initializer, bias_initializer, **options
 ):
-    """Returns a masked layer that draws its own weights and masks its bias."""
+    """Returns a masked layer that draws its own weights."""
     return layer_class(
         *arguments,
         kernel_initializer=own(kernel_initializer),
         bias_initializer=own(bias_initializer),
-        mask_bias=True,
         **options,
     )
 
 
 def dense(*arguments, **options):
-    """Returns a masked Dense layer with a masked bias."""
+    """Returns a masked Dense layer."""
     return prunable(layers.Dense, *arguments, **options)
 
 
 def conv(*arguments, **options):
-    """Returns a masked Conv2D layer with a masked bias."""
+    """Returns a masked Conv2D layer."""
     return prunable(layers.Conv2D, *arguments, **options)
 
 
-def batch_norm_relu(x, name):
-    """Applies batch normalisation, which has no masks, and ReLU."""
-    normalise = keras.layers.BatchNormalization(
+def batch_norm(name):
+    """Returns the batch normalisation of a layer; it has no masks."""
+    return keras.layers.BatchNormalization(
         momentum=0.99, epsilon=1e-3, name=f"{name}_bn"
     )
-    return keras.layers.ReLU(name=f"{name}_relu")(normalise(x))
+
+
+def batch_norm_relu(x, name):
+    """Applies batch normalisation and ReLU."""
+    return keras.layers.ReLU(name=f"{name}_relu")(batch_norm(name)(x))
 
 
 def conv_bn_relu(x, filters, size, *, name, **options):

@@ -118,9 +118,9 @@ def _recurrent(
     units,
     input_shape=blocks.MNIST,
     classes=10,
-    **initializers,
+    **weights,
 ):
-    options = blocks.initializers(**initializers)
+    options = blocks.weight_options(**weights)
     height, width, channels = input_shape
     return keras.Sequential(
         [

@@ -40,10 +40,8 @@ def vgg_like(**options):
     return _vgg("vgg_like", _VGG_D, (512,), **options)
 
 
-def _vgg(
-    name, stages, widths, input_shape=blocks.CIFAR, classes=10, **initializers
-):
-    options = blocks.initializers(**initializers)
+def _vgg(name, stages, widths, input_shape=blocks.CIFAR, classes=10, **weights):
+    options = blocks.weight_options(**weights)
     x = images = keras.Input(input_shape)
     for stage, (filters, sizes) in enumerate(stages, 1):
         for index, size in enumerate(sizes, 1):

@@ -23,8 +23,8 @@ def wrn_22_8(**options):
     return _wrn(22, 8, **options)
 
 
-def _wrn(depth, widening, input_shape=blocks.CIFAR, classes=10, **initializers):
-    options = blocks.initializers(**initializers)
+def _wrn(depth, widening, input_shape=blocks.CIFAR, classes=10, **weights):
+    options = blocks.weight_options(**weights)
     images = keras.Input(input_shape)
     x = blocks.conv(16, 3, padding="same", name="conv1", **options)(images)
     for group, (filters, strides) in enumerate(_GROUPS, 1):

@@ -163,6 +163,43 @@ def test_the_width_is_an_option(name, option, layer, bigger):
     assert weights == _COUNTS[bigger][0]
 
 
+@pytest.mark.parametrize(
+    ("name", "hidden", "last"),
+    [
+        ("lenet_300_100", ["fc1", "fc2"], "fc3"),
+        ("lenet_5_caffe", ["conv1", "conv2", "fc1"], "fc2"),
+    ],
+)
+def test_a_lenet_can_be_normalised_which_changes_no_count(name, hidden, last):
+    plain, network = models.build(name), models.build(name, batch_norm=True)
+    assert snip_tf.summary(network).weights == _COUNTS[name][0]
+    names = [layer.name for layer in network.layers]
+    for layer in hidden:
+        place = names.index(layer)
+        after = names[place + 1 : place + 3]
+        assert after == [f"{layer}_bn", f"{layer}_act"]
+    assert names[-1] == last
+    for layer in (*hidden, last):
+        weights = network.get_layer(layer).get_weights()
+        plain.get_layer(layer).set_weights(weights)
+    images = images_for(network, 2)
+    # Fresh statistics are a mean of 0, a variance of 1, and the epsilon.
+    scale = 1.001 ** (-len(hidden) / 2)
+    np.testing.assert_allclose(
+        network(images), scale * plain(images), rtol=1e-4, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_lenet_5_can_have_an_activation_after_its_convolutions(batch_norm):
+    network = models.build(
+        "lenet_5_caffe", batch_norm=batch_norm, conv_activation="relu"
+    )
+    last = "conv2_act" if batch_norm else "conv2"
+    inner = keras.Model(network.inputs[0], network.get_layer(last).output)
+    assert np.min(inner(images_for(network, 2))) == 0
+
+
 def test_an_unknown_name_is_refused_with_the_names():
     with pytest.raises(ValueError, match="lenet_300_100.*gru_b.*'lenet'"):
         models.build("lenet")
@@ -170,7 +207,7 @@ def test_an_unknown_name_is_refused_with_the_names():
 
 @pytest.mark.parametrize("name", _FAMILIES)
 def test_a_misspelt_option_is_refused(name):
-    with pytest.raises(TypeError, match="kernel_initialiser"):
+    with pytest.raises(ValueError, match="`kernel_initialiser` must"):
         models.build(name, kernel_initialiser="zeros")
 
 

@@ -314,7 +314,7 @@ def test_the_moving_average_follows_its_formula(small_model, small_batch):
 
 def test_inputs_without_targets_are_refused(small_model, small_batch):
     x, _ = small_batch
-    with pytest.raises(ValueError, match="`y` must be given with one batch"):
+    with pytest.raises(ValueError, match="Without `y`, `x` must be"):
         snip_tf.sensitivity(small_model, x)
 
 
@@ -476,7 +476,7 @@ def test_half_precision_takes_large_losses():
 
 def test_targets_of_another_length_are_refused(small_model, small_batch):
     x, y = small_batch
-    with pytest.raises(ValueError, match="for each example. Received: 5 and 8"):
+    with pytest.raises(ValueError, match=r"each example.*\(8, 4\), \(5,\)"):
         snip_tf.sensitivity(small_model, x, y[:5])
 
 
@@ -584,7 +584,7 @@ def test_a_loss_of_the_models_own_is_used(small_batch):
 
 def test_a_batch_without_examples_is_refused(small_model, small_batch):
     x, y = small_batch
-    with pytest.raises(ValueError, match="at least one example. Received: 0"):
+    with pytest.raises(ValueError, match=r"one at least.*shapes \[\(0, 4"):
         snip_tf.sensitivity(small_model, [(x, y), (x[:0], y[:0])])
 
 
@@ -642,7 +642,7 @@ def test_a_sequence_of_keras_is_cut_by_its_length(small_model, small_batch):
 
 
 def test_a_batch_without_targets_is_refused(small_model, small_batch):
-    with pytest.raises(ValueError, match="`y` of a batch must be given"):
+    with pytest.raises(ValueError, match="`y` must be given, or each batch"):
         snip_tf.sensitivity(small_model, [(small_batch[0], None)])
 
 

@@ -11,7 +11,7 @@ import matplotlib.figure
 import matplotlib.ticker
 import numpy as np
 
-from snip_tf.experiments import pictures, records
+from snip_tf.experiments import effects, pictures, protocol, records
 
 _TITLES = {"lenet_300_100": "LeNet-300-100", "lenet_5_caffe": "LeNet-5-Caffe"}
 _BLUE, _ORANGE, _GREEN = "#0072B2", "#E69F00", "#009E73"
@@ -62,18 +62,29 @@ def _draw_levels(figure, groups):
     panels = figure.subplots(1, len(_TITLES), sharey=True)
     groups, schedule = _of_longest(groups)
     for axes, model in zip(panels, _TITLES, strict=True):
-        own = [g for g in groups if g.run.settings.model == model]
-        sparsities = [100 * g.run.settings.sparsity for g in own]
-        _draw_curve(axes, sparsities, own, f"SNIP, {schedule}")
-        for group in own:
-            if not group.run.settings.sparsity:
-                axes.axhline(
-                    group.mean(),
-                    color=_BLUE,
-                    linestyle=(0, (6, 4)),
-                    linewidth=1,
-                    label=f"dense reference, {schedule}",
-                )
+        for name, preset, style in (
+            ("", False, {"color": _BLUE, "marker": "o"}),
+            ("preset, ", True, {"color": _RED, "marker": "s"}),
+        ):
+            own = [
+                g
+                for g in groups
+                if g.run.settings.model == model
+                and g.run.row.name.endswith("-preset") == preset
+            ]
+            sparsities = [100 * g.run.settings.sparsity for g in own]
+            if own:
+                label = f"SNIP, {name}{schedule}"
+                _draw_curve(axes, sparsities, own, label, **style)
+            for group in own:
+                if not group.run.settings.sparsity:
+                    axes.axhline(
+                        group.mean(),
+                        color=style["color"],
+                        linestyle=(0, (6, 4)),
+                        linewidth=1,
+                        label=f"dense reference, {name}{schedule}",
+                    )
         axes.set(title=_TITLES[model], xlabel="sparsity (% of weights removed)")
         axes.set_xticks(range(0, 100, 10))
         axes.grid(alpha=0.3)
@@ -99,15 +110,15 @@ def _draw_batch_sizes(figure, groups):
     axes.legend(loc="best")
 
 
-def _draw_curve(axes, places, groups, name):
+def _draw_curve(axes, places, groups, name, color=_BLUE, marker="o"):
     """Draws a curve of errors with their deviations."""
     counts = sorted({len(group.lines) for group in groups})
     axes.errorbar(
         places,
         [group.mean() for group in groups],
         [group.std() for group in groups],
-        color=_BLUE,
-        marker="o",
+        color=color,
+        marker=marker,
         markersize=4,
         capsize=2,
         label=f"{name}, seeds: {' or '.join(map(str, counts))}",
@@ -217,7 +228,43 @@ def _draw_losses(figure, groups):
     figure.legend(ncols=2, **_LEGEND)
 
 
+def _draw_effects(figure, groups):
+    """Draws what each factor of the search does to the errors."""
+    figure.set_size_inches(_WIDTH, 3.0)
+    panels = figure.subplots(1, len(_TITLES), sharex=True)
+    for axes, model in zip(panels, _TITLES, strict=True):
+        factors, _ = protocol.DESIGNS[model]
+        _, *pruned = protocol.TABLE_1[model]
+        styles = (_BLUE, "o", -0.12), (_ORANGE, "s", 0.12)
+        for (sparsity, *_), (color, marker, offset) in zip(
+            pruned, styles, strict=True
+        ):
+            found = effects.main_effects(groups, model, sparsity)
+            numbers = [found.get(f, (np.nan, np.nan)) for f in factors]
+            sizes, deviations = np.transpose(numbers)
+            axes.errorbar(
+                sizes,
+                np.arange(len(factors)) + offset,
+                xerr=deviations,
+                color=color,
+                marker=marker,
+                ls="",
+                ms=5,
+                capsize=2,
+                label=f"{100 * sparsity:g}% pruned",
+            )
+        axes.axvline(0, color="0.5", linewidth=1)
+        axes.set_yticks(range(len(factors)), factors)
+        axes.set_ylim(len(factors) - 0.5, -0.5)
+        steps = protocol.SEARCH_STEPS[model]
+        axes.set_title(f"{_TITLES[model]}, {steps:,} iterations")
+        axes.set_xlabel("effect on the test error (points)")
+        axes.grid(alpha=0.3)
+        axes.legend(loc="best")
+
+
 _DRAWINGS = {
+    "protocol": _draw_effects,
     "figure_1": _draw_levels,
     "figure_2": pictures.draw_classes,
     "figure_3": _draw_batch_sizes,

@@ -114,13 +114,23 @@ class Group:
         """Why there is no number where no run is finished."""
         return "failed" if self.failed else "not run"
 
+    def values(self, name):
+        """Returns a number of each line; none at all if one line has none.
+
+        `best_test_error` is the least of a line's `test_errors`.
+        """
+        if name == "best_test_error":
+            return [min(errors) for errors in self.values("test_errors")]
+        values = [line.get(name) for line in self.lines]
+        return [] if None in values else values
+
     def mean(self, name="test_error"):
         """Returns the mean over the lines."""
-        return statistics.fmean(line[name] for line in self.lines)
+        return statistics.fmean(self.values(name))
 
     def std(self, name="test_error"):
         """Returns the sample standard deviation; NaN of a single line."""
-        values = [line[name] for line in self.lines]
+        values = self.values(name)
         return statistics.stdev(values) if len(values) > 1 else math.nan
 
 

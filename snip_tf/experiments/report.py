@@ -1,14 +1,24 @@
 """The page of an experiment, from its recorded lines alone."""
 
 from snip_tf import _atomic, training
-from snip_tf.experiments import estimates, figures, paper, records, rows, tables
+from snip_tf.experiments import (
+    effects,
+    estimates,
+    figures,
+    paper,
+    protocol,
+    records,
+    rows,
+    tables,
+)
 
 _ERRORS = (
     "Test errors are in percent and after the last step, never the best of "
     "several: mean ± sample standard deviation over the seeds. Only where it "
-    "says so are they those at the best validation. A difference is our mean "
-    "less another error, with several seeds also in our standard deviations "
-    "(sd)."
+    "says so are they those at the best validation, or the best on the test "
+    "set, which nobody could know without it: what the authors' code prints, "
+    "for comparison alone. A difference is our mean less another error, with "
+    "several seeds also in our standard deviations (sd)."
 )
 _STRAYS = "lines of runs that are no longer part of the experiment."
 _SHORTENED = "\\* A **shortened schedule**"
@@ -59,6 +69,7 @@ def text(name, lines):
         f"{experiment.source}. {experiment.note}",
         f"![{experiment.title}]({name}.png)",
         "" if experiment.rows[0].sparsities else _ERRORS,
+        effects.text(groups) if name == "protocol" else "",
         tables.markdown(tables.of_experiment(name, groups)),
         _schedules(groups),
         quoted if name == "table_1" else "",
@@ -77,7 +88,7 @@ def comparison(recorded):
     }
     return (
         "# The paper's errors, those of its authors' code, and ours\n\n"
-        f"{_ERRORS} {paper.AUTHORS}\n\n"
+        f"{_ERRORS} {protocol.PRESET_NOTE} {protocol.AUTHORS}\n\n"
         f"{tables.markdown(tables.comparison(groups))}\n\n"
         f"{_SHORTENED}.\n"
     )

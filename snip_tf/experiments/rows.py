@@ -23,6 +23,7 @@ class Row:
     # If given, nothing is trained: the weights are scored once and the first
     # layer's masks at these sparsities are recorded.
     sparsities: tuple[float, ...] = ()
+    seeds: int | None = None  # by default the experiment's
     # Whether the first layer's mask and the mean of the images are recorded.
     pictures: bool = False
 
@@ -92,7 +93,7 @@ class Experiment:
 
     title: str
     source: str
-    seeds: int  # by default; the paper mostly runs 20
+    seeds: int  # where a row does not say; the paper mostly runs 20
     rows: tuple[Row, ...]
     note: str  # what the reader must know of our version
 
@@ -107,7 +108,7 @@ class Experiment:
     ):
         """Returns its `Run`s, all of a seed together.
 
-        By default they have its own number of seeds and the steps of its rows;
+        By default they have the numbers of seeds and the steps of its rows;
         `dataset` takes the place of MNIST, `only` is searched in their names.
 
         Raises:
@@ -115,8 +116,9 @@ class Experiment:
                 longer than training.
         """
         planned = []
-        for seed in range(seeds or self.seeds):
-            for row in self.rows:
+        counts = {r: seeds or r.seeds or self.seeds for r in self.rows}
+        for seed in range(max(counts.values())):
+            for row in [row for row in self.rows if seed < counts[row]]:
                 other = dataset if row.settings.dataset == "mnist" else None
                 settings = row.at(seed=seed, steps=steps, dataset=other)
                 planned.append(Run(row, settings, backend))

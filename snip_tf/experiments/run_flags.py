@@ -14,7 +14,7 @@ from absl import app, flags
 
 import snip_tf
 from snip_tf import data, models, scores, training
-from snip_tf.experiments import program, run_directory, runs
+from snip_tf.experiments import program, protocol, run_directory, runs
 
 FLAGS = flags.FLAGS
 flags.disclaim_key_flags()
@@ -27,7 +27,9 @@ _CHOICES = {
 
 # What is there for the scores alone, and for a network that is built.
 _SCORING = ("score_batch_size", "criterion", "reinit", "train_initializer")
+_SCORING += ("prune_last_layer", "prune_biases")
 _BUILDING = (*_SCORING, "kernel_initializer", "bias_initializer")
+_BUILDING += ("batch_norm", "conv_activation")
 
 
 def define_data(text="The data set; by default mnist."):
@@ -65,8 +67,14 @@ def define_run():
         "Replace a finished run in the run directory, or another one that was "
         "stopped. The same goes on.",
     )
-    names = {"model", "sparsity", "seed", *_BUILDING} - {"score_batch_size"}
-    _define(runs.Settings, names)
+    names = {"model", "sparsity", "seed", "validation_fraction", *_BUILDING}
+    _define(runs.Settings, names - {"score_batch_size"})
+    flags.DEFINE_enum(
+        "preset",
+        None,
+        protocol.PRESETS,
+        "Settings that come nearest to Table 1, where no flag gives another.",
+    )
     _define(runs.Settings, ["score_batch_size"], "one batch")
 
 
@@ -125,11 +133,11 @@ def settings(model=None):
         "score_batch_size": recipe.batch_size,
         "validate_every": recipe.steps if recipe.steps % 1000 else 1000,
     }
-    given = defaults | _given(runs.Settings)
+    given = defaults | _preset() | _given(runs.Settings)
     given |= {"dataset": dataset, "recipe": recipe}
     if model is not None:
         program.refuse(
-            ("model", "sparsity", *_BUILDING),
+            ("model", "sparsity", "preset", *_BUILDING),
             "--pruned_model brings its own network and masks",
         )
         given |= dict.fromkeys(_BUILDING)
@@ -142,6 +150,19 @@ def settings(model=None):
     if not given.get("sparsity"):
         program.refuse(_SCORING, "Without --sparsity nothing is pruned")
     return runs.Settings(**given)
+
+
+def _preset():
+    """Returns the settings of the --preset, if it was given."""
+    if not FLAGS.preset:
+        return {}
+    if FLAGS.model not in protocol.DESIGNS:
+        raise app.UsageError(
+            f"--preset is for {' and '.join(protocol.DESIGNS)}. Received: "
+            f"--model={FLAGS.model}"
+        )
+    factors = protocol.PRESETS[FLAGS.preset]
+    return protocol.settings_of(factors, FLAGS.model, FLAGS.sparsity)
 
 
 def run_dir(settings, prefix=""):
@@ -182,16 +203,18 @@ def define_saved():
 
 def saved():
     """Returns the saved network, with masks, and its `data.Data`."""
-    path, dataset, seed = FLAGS.model_file, FLAGS.dataset, 0
+    path, dataset, held_out = FLAGS.model_file, FLAGS.dataset, {}
     if FLAGS.run_dir:
         directory = pathlib.Path(FLAGS.run_dir)
         config = run_directory.read_config(directory)
         path = directory / run_directory.MODEL
-        # The seed of the run: the same images standardise the test images.
-        dataset, seed = dataset or config["dataset"], config["seed"]
+        # As in the run: the same images standardise the test images.
+        dataset = dataset or config["dataset"]
+        names = {"seed", "validation_fraction"} & set(config)
+        held_out = {name: config[name] for name in names}
     elif dataset is None:
         raise app.UsageError("--model_file needs --dataset")
     model = runs.load_model(path)
-    examples = data.load(dataset, data_dir=FLAGS.data_dir, seed=seed)
+    examples = data.load(dataset, data_dir=FLAGS.data_dir, **held_out)
     runs.check_fits(model, examples)
     return model, examples

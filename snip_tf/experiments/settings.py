@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from snip_tf import masks, training
+from snip_tf import _checks, training
 
 # Lee et al. 2019, Tables 1 and 2.
 SPARSITIES = {
@@ -23,6 +23,13 @@ SPARSITIES = {
 }
 
 
+# What only some networks have, and which.
+_OPTIONS = {
+    "batch_norm": ("lenet_300_100", "lenet_5_caffe"),
+    "conv_activation": ("lenet_5_caffe",),
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """All that determines a run.
@@ -31,7 +38,9 @@ class Settings:
         model: A name of `snip_tf.models`.
         dataset: A name of `snip_tf.data`.
         recipe: How it is trained.
-        sparsity: The fraction of weights removed before training, in [0, 1).
+        sparsity: The fraction of the weights with masks that is removed before
+            training, in [0, 1). What `prune_last_layer` or `prune_biases`
+            exempts has none and is not counted.
         seed: Fixes split, draw, scoring batch and order of the examples.
         score_batch_size: How many training images the scores are taken on.
         criterion: A name of `snip_tf.scores.SCORES`: what weights are scored
@@ -51,10 +60,17 @@ class Settings:
             scores are of the true ones.
         score_label: The class whose images the scores are taken on; None for
             images of all.
+        batch_norm: Whether the hidden layers of a LeNet are normalised.
+        conv_activation: The Keras activation after the convolutions of
+            LeNet-5-Caffe; None for none.
+        prune_last_layer: Whether the last layer has masks.
+        prune_biases: Whether biases have masks.
+        validation_fraction: The fraction of the training images held out to
+            validate on, in [0, 1); 0 to train on all of them.
 
     Raises:
-        ValueError: If `validate_every` does not divide the steps, or `sparsity`
-            is not in [0, 1).
+        ValueError: If `validate_every` does not divide the steps, `sparsity`
+            is not in [0, 1), or the network has no such option.
     """
 
     model: str
@@ -73,13 +89,35 @@ class Settings:
     pruned_model: str | None = None
     random_labels: bool = False
     score_label: int | None = None
+    batch_norm: bool | None = False
+    conv_activation: str | None = None
+    prune_last_layer: bool | None = True
+    prune_biases: bool | None = True
+    validation_fraction: float = 0.1
 
     def __post_init__(self):
         # Refused now, not after minutes of loading and tracing.
-        if not self.validate_every or self.recipe.steps % self.validate_every:
+        if not isinstance(self.recipe, training.Recipe):
+            raise ValueError(
+                f"`recipe` must be a `Recipe`. Received: recipe={self.recipe!r}"
+            )
+        _checks.whole("validate_every", self.validate_every, 1)
+        if self.recipe.steps % self.validate_every:
             raise ValueError(
                 "`validate_every` must divide the number of steps. Received: "
                 f"validate_every={self.validate_every}, "
                 f"steps={self.recipe.steps}"
             )
-        masks.check_sparsity(self.sparsity)
+        _checks.check_number("sparsity", self.sparsity, 1)
+        for name in self.network_options:
+            if self.model not in _OPTIONS[name]:
+                raise ValueError(
+                    f"`{name}` is an option of {', '.join(_OPTIONS[name])}. "
+                    f"Received: model={self.model}"
+                )
+
+    @property
+    def network_options(self):
+        """The options that only some networks have, where they are given."""
+        values = {name: getattr(self, name) for name in _OPTIONS}
+        return {name: value for name, value in values.items() if value}

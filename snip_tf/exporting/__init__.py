@@ -8,7 +8,7 @@ import pathlib
 
 import keras
 
-from snip_tf import _atomic, _keras, compaction, conversion, layers
+from snip_tf import _atomic, _checks, _keras, compaction, conversion, layers
 from snip_tf.compaction.graph import is_graph
 from snip_tf.exporting import digests
 from snip_tf.overriding import overridden
@@ -85,7 +85,8 @@ def export(
     )
     _check_options(model, format, options)
     # A link is followed: what it leads to is replaced.
-    directory = pathlib.Path(directory).resolve()
+    with _checks.naming(directory=directory):
+        directory = pathlib.Path(directory).resolve()
     _check_directory(directory, overwrite)
     if compact is None:
         compact = format == "litert" and is_graph(model)
@@ -126,11 +127,7 @@ def _write(model, directory, format, options):
 
 
 def _check_options(model, format, options):
-    if format not in FORMATS:
-        raise ValueError(
-            f"`format` must be one of {', '.join(FORMATS)}. "
-            f"Received: format={format!r}"
-        )
+    _checks.check_one_of("format", format, FORMATS)
     layers.masked_layers(model)  # refused if there are none
     if format != "keras" and keras.backend.backend() != "tensorflow":
         raise ValueError(
@@ -151,7 +148,8 @@ def _check_directory(directory, overwrite):
     """Refuses to replace what is no earlier export, or not to be replaced."""
     if not directory.exists():
         return
-    names = {path.name for path in directory.iterdir()}
+    inside = directory.iterdir() if directory.is_dir() else [directory]
+    names = {path.name for path in inside}
     is_export = any(
         files[0] in names and names <= {*files, digests.NAME}
         for files in _FILES.values()

@@ -29,6 +29,7 @@ def line_of(name, run, error):
         "kept_per_pixel": dict.fromkeys(keys, picture),
         "mean_image": picture,
         "test_error": error,
+        "test_errors": [*[error + 1] * (periods - 2), error - 1, error],
         "test_error_at_best_validation": error + 1,
         "train_error": error / 2,
         "train_cross_entropies": list(np.linspace(2.3, error / 10, periods)),
@@ -61,7 +62,7 @@ def cells_of(text):
 
 
 def test_a_table_has_mean_deviation_and_distance_to_the_paper():
-    only = "lenet_300_100-0.95"
+    only = "lenet_300_100-0.95-seed"
     text = report.text(
         "table_1", lines_of("table_1", (1.9, 2.1, 2.3), only=only, seeds=3)
     )
@@ -74,6 +75,7 @@ def test_a_table_has_mean_deviation_and_distance_to_the_paper():
         "seeds": "3",
         "test error": "2.10 ± 0.20",
         "at best validation": "3.10 ± 0.20",
+        "best on the test set": "1.10 ± 0.20",
         "paper": "1.6",
         "difference": "+0.50 (+2.5 sd)",
     }
@@ -83,12 +85,22 @@ def test_a_table_has_mean_deviation_and_distance_to_the_paper():
 
 
 def test_a_mean_says_of_how_many_seeds_it_is():
-    only = "lenet_300_100-0.95"
+    only = "lenet_300_100-0.95-seed"
     *lines, last = lines_of("table_1", (1.9, 2.1, 2.3), only=only, seeds=3)
     del last["test_error"]
     text = report.text("table_1", [*lines, {**last, "error": "diverged"}])
     assert cells_of(text)["lenet_300_100-0.95"]["seeds"] == "2 of 3"
     assert "Failed: lenet_300_100-0.95-seed2 (60,000 ste" in text
+
+
+def test_what_a_line_does_not_have_is_a_dash():
+    """One of before there were test errors; nothing was held out."""
+    (line,) = lines_of("table_1", (2.0,), only="100-0-seed0")
+    del line["test_errors"]
+    line["test_error_at_best_validation"] = None
+    cells = cells_of(report.text("table_1", [line]))["lenet_300_100-0"]
+    assert cells["test error"] == "2.00"
+    assert cells["at best validation"] == cells["best on the test set"] == "–"
 
 
 def test_what_was_not_run_says_so():
@@ -112,7 +124,7 @@ def test_other_methods_are_marked_as_quoted():
 
 
 def test_schedules_are_rows_of_their_own_and_short_ones_say_so():
-    only = "lenet_300_100-0-"
+    only = "lenet_300_100-0-seed"
     lines = [
         *lines_of("table_1", (1.0, 2.0), only=only, seeds=2),
         *lines_of("table_1", (5.0, 7.0), only=only, seeds=2, steps=120),
@@ -182,6 +194,7 @@ def test_what_failed_is_not_called_not_run():
         "seeds": "0 of 1",
         "test error": "failed",
         "at best validation": "failed",
+        "best on the test set": "failed",
         "paper": "0.8",
         "difference": "failed",
     }
@@ -289,10 +302,12 @@ def test_the_comparison_counts_in_standard_deviations_of_ours():
         "1.7",
         "1.45",
         "2.50 ± 0.71",
+        "3.50 ± 0.71",
+        "1.50 ± 0.71",
         "60,000",
         "2",
         "+0.80 (+1.1 sd)",
         "+1.05 (+1.5 sd)",
     ]
-    assert cells["table_2", "vgg_like-0.97"] == ["8.00", "–", *["not run"] * 5]
-    assert len(cells) == 9 + 24 + 16
+    assert cells["table_2", "vgg_like-0.97"] == ["8.00", "–", *["not run"] * 7]
+    assert len(cells) == 15 + 24 + 16

@@ -36,9 +36,10 @@ def test_names_of_rows_are_unique(name):
 def test_rows_as_the_paper_has_them():
     counts = {name: len(experiment.rows) for name, experiment in _ALL.items()}
     assert counts == {
-        "figure_1": 2 * 10,
-        "table_1": 3 * 3,
+        "figure_1": 2 * 2 * 10,
+        "table_1": 3 * 5,
         "ablations": 3 + 11,
+        "protocol": 36 + 8 + 9 + 34 + 8 + 2 + 3,
         "table_2": 12 * 2,
         "figure_2": 2 * 10,
         "figure_3": 6,
@@ -89,6 +90,8 @@ def test_table_1_prunes_as_far_as_the_paper():
         (0.0, 0.9),
         (0.98, 0.8),
         (0.99, 1.1),
+        *[(0.0, 1.7), (0.95, 1.6), (0.98, 2.4)],  # with the preset
+        *[(0.0, 0.9), (0.98, 0.8), (0.99, 1.1)],
     ]
     assert rows[0].settings.recipe.steps >= 25_000  # beyond the first drop
 

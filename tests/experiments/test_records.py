@@ -6,6 +6,9 @@ import pytest
 
 from snip_tf.experiments import paper, records
 
+_LATER = ("batch_norm", "conv_activation", "prune_last_layer")
+_LATER += ("prune_biases", "validation_fraction")
+
 
 def run_of(name, only, **options):
     """Returns the one run of that name."""
@@ -50,6 +53,11 @@ def test_a_line_has_all_settings():
         "pruned_model": None,
         "random_labels": False,
         "score_label": None,
+        "batch_norm": False,
+        "conv_activation": None,
+        "prune_last_layer": True,
+        "prune_biases": True,
+        "validation_fraction": 0.1,
         "test_error": 1.5,
     }
 
@@ -58,8 +66,11 @@ def test_the_settings_come_back_from_a_line():
     run = run_of("figure_4", "dense-random-seed")
     written = json.loads(json.dumps(line("figure_4", run)))
     assert records.settings_of(written) == run.settings
-    del written["random_labels"]  # a line from before there were any
-    assert not records.settings_of(written).random_labels
+    # A line from before there were these has the defaults.
+    for name in ("random_labels", *_LATER):
+        del written[name]
+    defaults = dataclasses.replace(run.settings, random_labels=False)
+    assert records.settings_of(written) == defaults
 
 
 def test_lines_are_appended(tmp_path):

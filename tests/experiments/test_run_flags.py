@@ -57,6 +57,11 @@ def test_each_flag_is_a_setting(parse):
         "--kernel_initializer=vs_h",
         "--train_initializer=vs_x",
         "--bias_initializer=ones",
+        "--batch_norm",
+        "--conv_activation=relu",
+        "--noprune_last_layer",
+        "--noprune_biases",
+        "--validation_fraction=0",
         "--validate_every=5",
         "--data_dir=here",
         "--steps=30",
@@ -83,6 +88,11 @@ def test_each_flag_is_a_setting(parse):
         bias_initializer="ones",
         validate_every=5,
         data_dir="here",
+        batch_norm=True,
+        conv_activation="relu",
+        prune_last_layer=False,
+        prune_biases=False,
+        validation_fraction=0.0,
     )
 
 
@@ -102,7 +112,7 @@ def test_a_saved_network_has_no_settings_of_building(parse):
         for field in dataclasses.fields(settings)
         if field.name in run_flags._BUILDING
     }
-    assert len(built) == 6
+    assert len(built) == 10
     assert {getattr(settings, name) for name in built} == {None}
 
 
@@ -133,3 +143,14 @@ def test_contradictions_are_refused(given, message, parse):
 def test_values_out_of_range_and_unknown_flags_are_refused(given, parse):
     with pytest.raises((flags.Error, ValueError)):
         parse("--model=lenet_300_100", given)
+
+
+def test_a_preset_gives_way_to_other_flags(parse):
+    network = ("--model=lenet_5_caffe", "--sparsity=0.98")
+    preset = parse(*network, "--preset=paper_lenets")
+    assert preset.batch_norm
+    assert preset.recipe == training.RECIPES["mnist"]
+    given = parse(*network, "--preset=paper_lenets", "--nobatch_norm")
+    assert given == dataclasses.replace(preset, batch_norm=False)
+    with pytest.raises(app.UsageError, match="and lenet_5_caffe. .*=vgg_d"):
+        parse("--model=vgg_d", "--preset=paper_lenets")

@@ -32,6 +32,7 @@ def place(tmp_path_factory):
         "train.py",
         "--pruned_model=pruned/model.keras",
         "--run_dir=trained",
+        "--validation_fraction=0",
         *_RUN,
         cwd=place,
     )
@@ -188,6 +189,11 @@ def test_the_same_seed_gives_the_same_run(place):
             "Without --sparsity nothing is pruned.*contradicts --reinit",
         ),
         (
+            "train.py",
+            ["--model=lenet_300_100", "--resume_anyway", "--overwrite"],
+            "--resume_anyway replaces nothing, which contradicts --overwrite",
+        ),
+        (
             "evaluate.py",
             [],
             "Exactly one of .run_dir, model_file",
@@ -212,13 +218,18 @@ def test_bad_input_ends_with_one_clear_line(script, flags, message, tmp_path):
     assert sorted(tmp_path.iterdir()) == before  # nothing half-written
 
 
-def test_a_finished_run_is_refused_before_any_work(place):
-    status, output = run_forked(
-        "train.py",
+def test_a_finished_run_is_not_done_again_and_another_is_refused(place):
+    """So `until train.py ...; do :; done` comes to its end."""
+    flags = (
         "--pruned_model=pruned/model.keras",
         "--run_dir=trained",
         *_RUN,
-        cwd=place,
     )
-    assert status == 1
+    before = result_of(place / "trained")
+    status, output = run_forked("train.py", *flags, cwd=place)
+    assert status == 0, output
+    assert "trained holds this run, which is finished\n" in output
+    assert result_of(place / "trained") == before
+    status, output = run_forked("train.py", *flags, "--seed=1", cwd=place)
+    assert status == 1, output
     assert "already holds a finished run" in output

@@ -311,7 +311,7 @@ def test_an_export_whose_last_rename_fails_leaves_the_old_one(
 
 def test_a_file_is_refused_as_directory(model, tmp_path):
     (tmp_path / "out").write_text("")
-    with pytest.raises(NotADirectoryError, match="out"):
+    with pytest.raises(FileExistsError, match="`directory` must"):
         snip_tf.export(model, tmp_path / "out")
     with pytest.raises(OSError, match="inside must be writable"):
         snip_tf.export(model, tmp_path / "out" / "inside")
@@ -325,7 +325,7 @@ def test_a_file_is_refused_as_directory(model, tmp_path):
         ({"dense": True}, 'go with format="litert" only. .* and dense'),
         (
             {"format": "litert", "quantization": "int4"},
-            "None or one of .'float16'",
+            "one of None, float16, int8",
         ),
         (
             {"format": "litert", "quantization": "int8"},
