@@ -44,10 +44,9 @@ TESTS = {
     "layers/attention.py": LAYERS,
     "layers/in_place.py": ("test_conversion.py",),
     "layers/dense_weights.py": ("test_conversion.py", "test_inspection.py"),
-    "_checks.py": ("test_masks.py", "test_pruning.py"),
     "masks.py": ("test_masks.py", "test_pruning.py", "test_guard.py"),
     "guard.py": ("test_guard.py", "test_pruning.py"),
-    "pruning.py": ("test_pruning.py", "test_guard.py", "test_callbacks.py"),
+    "pruning.py": ("test_pruning.py", "test_guard.py", "scores"),
     "scoring.py": ("test_scoring.py", "test_pruning.py"),
 }
 

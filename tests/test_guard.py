@@ -16,13 +16,13 @@ L = keras.layers
 def test_the_guard_keeps_the_best_inputs_of_each_unit():
     scores = [
         np.array([[0.5, 0.4, 0.6], [0.7, 0.1, 0.2]]),
+        np.ones(3),  # a bias, which has no units
         np.array([[0.1], [0.3], [0.2]]),
-        np.ones(3),
     ]
     masks = snip_tf.keep_top(scores, sparsity=5 / 12, min_kept=1)
     np.testing.assert_array_equal(masks[0], [[0, 1, 1], [1, 0, 0]])
-    np.testing.assert_array_equal(masks[1], [[0], [1], [0]])  # by the guard
-    np.testing.assert_array_equal(masks[2], [1, 1, 1])
+    np.testing.assert_array_equal(masks[1], [1, 1, 1])
+    np.testing.assert_array_equal(masks[2], [[0], [1], [0]])  # by the guard
 
 
 def test_the_guard_keeps_two_of_each_channel_whatever_the_axes():
