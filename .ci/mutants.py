@@ -156,6 +156,12 @@ def _become_mutant(path, mutated, tests, writer):
 def main(names):
     """Tests the mutants of files of snip_tf, all of TESTS by default."""
     os.chdir(ROOT)
+    names = names or list(TESTS)
+    gc.freeze()  # forks then do not look through all of TensorFlow
+    for tests in {TESTS[name] for name in names}:
+        failed = killer_of(ROOT, "", _paths(tests))  # of no mutant
+        if failed:
+            sys.exit(f"The tests must pass: {failed} does not.")
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.touch()
     earlier = [json.loads(line) for line in RESULTS.open()]
@@ -165,35 +171,37 @@ def main(names):
         killers[row["file"]].update([row["killer"]])
     found = [
         (name, change, mutated)
-        for name in names or TESTS
+        for name in names
         for change, mutated in mutants(_path(name).read_text()).items()
+        if (name, change) not in killed
     ]
     # In no order: what is done when this is stopped is a sample.
     random.Random(0).shuffle(found)
-    survivors = 0
-    gc.freeze()  # forks then do not look through all of TensorFlow
     for name, change, mutated in found:
-        if (name, change) in killed:
-            continue
-        # First those that noticed others.
-        first = [test for test, _ in killers[name].most_common(40)]
-        tests = [test for test in first if "::" in test]
-        tests += [f"tests/{test}" for test in TESTS[name]]
-        start = time.monotonic()
-        killer = killer_of(_path(name), mutated, tests)
-        killers[name].update([killer])
-        row = {"file": name, "change": change, "killer": killer}
-        row["seconds"] = round(time.monotonic() - start, 1)
-        with RESULTS.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        killer = _test(name, change, mutated, killers[name])
         if not killer:
-            survivors += 1
             print(f"{name}\n{change}\n", flush=True)
-    print(f"{len(found)} mutants, {survivors} survivors")
+
+
+def _test(name, change, mutated, killers):
+    """Tests one mutant, those tests first that noticed others; writes it."""
+    tests = [test for test, _ in killers.most_common(40) if "::" in test]
+    start = time.monotonic()
+    killer = killer_of(_path(name), mutated, tests + _paths(TESTS[name]))
+    killers.update([killer])
+    row = {"file": name, "change": change, "killer": killer}
+    row["seconds"] = round(time.monotonic() - start, 1)
+    with RESULTS.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+    return killer
 
 
 def _path(name):
     return ROOT / "snip_tf" / name
+
+
+def _paths(tests):
+    return [f"tests/{test}" for test in tests]
 
 
 if __name__ == "__main__":
