@@ -57,7 +57,7 @@ def test_the_runs_of_a_runner_are_saved_before_they_end(number, tmp_path):
         text=True,
     )
     directory = tmp_path / "runs/table_1"
-    directory /= "lenet_300_100-0-mnist_5k-3000-tensorflow-seed0"
+    directory /= "lenet_300_100-0-mnist_5k-60000-tensorflow-seed0"
     wait_for(lambda: "Epoch 1" in read(directory / "log.txt"))
     time.sleep(2)
     process.send_signal(number)
