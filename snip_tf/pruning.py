@@ -4,7 +4,7 @@ Lee et al. 2019, Algorithm 1.
 """
 
 from snip_tf import _checks, guard, stepwise
-from snip_tf.masks import get_masks, kept_weights, set_masks
+from snip_tf.masks import set_masks
 from snip_tf.redrawing import drawn_anew
 
 
@@ -41,9 +41,8 @@ def prune(
             a dict of them by the names of layers, each then pruned by itself.
         criterion: The scores: a name of `snip_tf.scores.SCORES`, or a function
             that takes and returns what `sensitivity` does.
-        steps: In how many steps, each with scores of what the one before left
-            and removing the same share of it; by default that of the score's
-            paper (`stepwise.STEPS`), else one.
+        steps: In how many; each scores what the one before left. By default
+            that of the score's paper (`stepwise.STEPS`), else one.
         min_kept: See `keep_top`; 1 keeps a path to every unit.
         regrow: Whether weights that are removed already may come back.
         reinit: Whether the kept weights are drawn anew after scoring. False
@@ -63,14 +62,7 @@ def prune(
     Raises:
         ValueError: See `sensitivity` and `keep_top`. The model is unchanged.
     """
-    before = get_masks(model)
-    # Refused before the work of scoring.
     _checks.check_one_of("reinit", reinit, (True, False))
-    for _, indices, fraction in stepwise.groups(model, sparsity):
-        own = [before[index] for index in indices]
-        kappa = kept_weights(sum(mask.size for mask in own), fraction)
-        if not regrow:
-            _checks.check_left(own, kappa, fraction)
     score = criterion
     if not callable(criterion):
         from snip_tf import scores  # here, as all else needs no TensorFlow

@@ -85,11 +85,7 @@ def sensitivity(
 
 
 def normalised(scores, model):
-    """Returns flat scores over their sum, as an array for each mask.
-
-    Raises:
-        ValueError: If they are not finite, or all zero.
-    """
+    """Returns flat scores over their sum, as an array for each mask."""
     total = float(scores.sum(dtype=np.float64))
     if not np.isfinite(total) or total == 0:
         raise ValueError(
@@ -102,18 +98,14 @@ def normalised(scores, model):
 
 def mask_gradient(model, loss, batch):
     """Returns dL/dc of all masks, one flat float32 array, L as of `loss_of`."""
-    masks = [
-        tf.convert_to_tensor(mask) for _, mask in layers.masked_weights(model)
-    ]
+    masks = [mask.value for _, mask in layers.masked_weights(model)]
     dtypes = {layer.compute_dtype for layer in _keras.all_layers(model)}
     for scale in _HALF_PRECISION_SCALES if "float16" in dtypes else (1.0,):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(masks)
             value = loss(masks, *batch)
             value *= tf.cast(scale, value.dtype)
-        gradients = tape.gradient(
-            value, masks, unconnected_gradients=tf.UnconnectedGradients.ZERO
-        )
+        gradients = tape.gradient(value, masks, unconnected_gradients="zero")
         flat = np.concatenate([np.ravel(gradient) for gradient in gradients])
         if scale == 1 or np.isfinite(flat).all():
             return flat if scale == 1 else flat / np.float32(scale)
@@ -122,10 +114,9 @@ def mask_gradient(model, loss, batch):
 def loss_of(model, loss=None, *, training=False, of=None, temperature=None):
     """Returns the loss of a model as a function that changes nothing in it.
 
-    It takes (values, x, y, sample_weight=None), the values a list of tensors,
-    and returns a scalar tensor. They are those of the variables `of`, by
-    default of the masks. Outputs are divided by a temperature, if there is
-    one. See `sensitivity` for the other arguments and errors.
+    It takes (values, x, y, sample_weight=None), values of the variables `of`,
+    by default the masks, and returns a scalar tensor. Outputs are divided by
+    `temperature`. See `sensitivity` for the other arguments and errors.
     """
     _batches.check_can_score(model, loss)
     judge = model
@@ -134,7 +125,6 @@ def loss_of(model, loss=None, *, training=False, of=None, temperature=None):
         judge = keras.Sequential()
         judge.output_names = getattr(model, "output_names", None)
         judge.compile(loss=loss)
-
     of = of or [mask for _, mask in layers.masked_weights(model)]
 
     def loss_at(values, x, y, sample_weight=None):

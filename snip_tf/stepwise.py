@@ -35,6 +35,11 @@ def masks_of(model, score, sparsity, *, steps=1, regrow=False, min_kept=0):
     steps = _checks.whole("steps", steps, 1)
     variables = [mask for _, mask in layers.masked_weights(model)]
     axes = guard.output_axes(model)
+    for _, indices, fraction in parts:  # refused before the work of scoring
+        own = [before[index] for index in indices]
+        kappa = kept_weights(sum(mask.size for mask in own), fraction)
+        if not regrow:
+            _checks.check_left(own, kappa, fraction)
     try:
         for step in range(1, steps + 1):
             _assign(variables, found)
