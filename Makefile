@@ -6,20 +6,41 @@ NEWEST ?= python3.13
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow test-versions lint bench figures
+.PHONY: demo test test-slow test-faults test-versions coverage mutants lint \
+    bench figures
 
 demo: $(VENV)/installed
 	$(BIN)/python scripts/demo.py
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile -m "not slow"
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile -m "not slow and not faults"
 
 test-slow: $(VENV)/installed
 	$(BIN)/python -m pytest -m slow
 
+# Runs that are killed, stopped and damaged, and discs that are full: as root.
+test-faults: $(VENV)/installed
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile -m faults
+
 # The library with the oldest and the newest versions that setup.py allows.
 test-versions:
 	.ci/versions $(OLDEST) $(NEWEST)
+
+# Of the library, at least 98% of the lines; of what is below scripts, 90%.
+coverage: $(VENV)/installed
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -q --numprocesses=2 --dist=loadfile \
+	    -m "not slow and not faults"
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --skip-covered --show-missing --fail-under=98 \
+	    --include="snip_tf/*,models/*" --omit="snip_tf/experiments/*"
+	$(BIN)/coverage report --skip-covered --show-missing --fail-under=90 \
+	    --include="snip_tf/experiments/*,scripts/*"
+
+# Hours on one core; goes on where it was stopped.
+mutants: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet "mutmut>=3.8,<4"
+	$(BIN)/python .ci/mutants.py
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -8,6 +8,8 @@ _DEMO = ["matplotlib", "mlxtend"]
 # Runs LiteRT files; to write them TensorFlow is enough.
 _LITERT = ["ai-edge-litert"]
 _TEST = [
+    "coverage>=7.10",
+    "hypothesis",
     "jax>=0.7",
     "keras-hub>=0.25",
     "pytest",

@@ -4,7 +4,8 @@ Every network takes images and returns logits, is built, and has masks on all
 kernels and biases, which is how the paper counts its parameters (Table 2).
 """
 
-from snip_tf.models import alexnet, lenet, rnn, vgg, wrn
+from snip_tf._checks import check_one_of, naming, whole
+from snip_tf.models import alexnet, blocks, lenet, rnn, vgg, wrn
 
 _BUILDERS = {
     "lenet_300_100": lenet.lenet_300_100,
@@ -49,14 +50,15 @@ def build(name, **options):
             `units`, LSTM and GRU only: The size of the state.
 
     Raises:
-        ValueError: If there is no network of that name.
-        TypeError: If the network has no such option.
+        ValueError: If there is no network of that name, or if it does not take
+            these options.
     """
-    if name not in _BUILDERS:
-        raise ValueError(
-            f"`name` must be one of {', '.join(NAMES)}. Received: name={name!r}"
-        )
-    return _BUILDERS[name](**options)
+    check_one_of("name", name, NAMES)
+    with naming(**options):
+        for key in options.keys() & {"classes", "units", "width"}:
+            options[key] = whole(key, options[key], 1)
+        _, _, _ = options.get("input_shape", blocks.MNIST)  # three sizes
+        return _BUILDERS[name](**options)
 
 
 __all__ = ["NAMES", "build"]

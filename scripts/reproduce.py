@@ -11,7 +11,6 @@ alone come results/NAME.png and results/NAME.md.
 import importlib
 import os
 import pathlib
-import signal
 import sys
 
 import environment  # noqa: F401
@@ -89,7 +88,6 @@ def main():
     if given["dry_run"]:
         print(work.listing())
         return
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     failures = work.execute()
     report.write(results, name)
     if failures:

@@ -6,7 +6,7 @@
 Or trains what scripts/prune.py wrote: --pruned_model=runs/.../model.keras. The
 paper's recipe for the data set is what is not given of it; --steps alone moves
 the drops of the learning rate in proportion. A run that was stopped goes on by
-the same command.
+the same command: SIGTERM and Ctrl-C save it first.
 """
 
 import environment  # noqa: F401
@@ -19,6 +19,12 @@ run_flags.define_recipe()
 _PRUNED_MODEL = flags.DEFINE_string(
     "pruned_model", None, "A .keras file to train as it is, masks included."
 )
+_RESUME_ANYWAY = flags.DEFINE_bool(
+    "resume_anyway",
+    False,
+    "Go on with what was stopped in the run directory although settings, data "
+    "or versions differ; config.json and result.json then say in what.",
+)
 
 
 def main():
@@ -28,8 +34,14 @@ def main():
         model = runs.load_model(_PRUNED_MODEL.value)
     settings = run_flags.settings(model)
     path = run_flags.run_dir(settings)
+    if _RESUME_ANYWAY.value:
+        program.refuse(["overwrite"], "--resume_anyway replaces nothing")
     result = runs.run(
-        settings, path, overwrite=flags.FLAGS.overwrite, model=model
+        settings,
+        path,
+        overwrite=flags.FLAGS.overwrite,
+        resume_anyway=_RESUME_ANYWAY.value,
+        model=model,
     )
     print(f"Test error {result['test_error']:.2f}%, wrote {path}")
 

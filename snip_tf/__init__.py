@@ -6,9 +6,11 @@ Sensitivity, ICLR 2019. The public API:
     sensitivity     |dL/dc| of every connection, from one batch
     keep_top        scores -> masks, exactly kappa ones over all layers
     set_masks       put masks on a model; get_masks reads them
-    prune           the three in one call; PruneAtStart does it in `fit`
+    prune           the three in one call; PruneAtStart does it in `fit`, and
+                    PruneGradually while it trains
     redraw          draw the kept weights anew
-    scores          other scores, by name: random, magnitude, shuffled
+    scores          other scores by name: GraSP, SynFlow, OBD, magnitude...
+    methods         what Table 1 compares with: LWC, DNS, LC, SWS, SVD, OBD...
     schedules       sparsity as a function of the step
     summary         what is left, per weight; model_sparsity in one number
     flops           the multiply-adds of a model, with and without its zeros
@@ -31,6 +33,7 @@ from snip_tf.callbacks import PruneAtStart
 from snip_tf.compaction import compact
 from snip_tf.conversion import masked, strip
 from snip_tf.exporting import export
+from snip_tf.gradual import PruneGradually
 from snip_tf.inspection import flops, model_sparsity, summary
 from snip_tf.masks import get_masks, keep_top, kept_weights, set_masks
 from snip_tf.pruning import prune
@@ -40,12 +43,14 @@ from snip_tf.redrawing import redraw
 # backend of Keras where TensorFlow is not installed.
 _WITH_TENSORFLOW = {
     "data": "snip_tf.data",
+    "methods": "snip_tf.methods",
     "scores": "snip_tf.scores",
     "sensitivity": "snip_tf.scoring",
 }
 
 __all__ = [
     "PruneAtStart",
+    "PruneGradually",
     "compact",
     "data",
     "export",
@@ -55,6 +60,7 @@ __all__ = [
     "kept_weights",
     "layers",
     "masked",
+    "methods",
     "model_sparsity",
     "models",
     "prune",

@@ -8,7 +8,7 @@ import tempfile
 
 
 @contextlib.contextmanager
-def replaced(path):
+def replaced(path, *, keep=None, make_parents=True):
     """Gives a path to write at, and puts what is there in place at the end.
 
     An error inside of the block leaves what was at `path` before. So does a
@@ -17,7 +17,9 @@ def replaced(path):
 
     Args:
         path: The file or directory to write. A link is followed: what it leads
-            to is replaced. Missing parents are made.
+            to is replaced.
+        keep: Where the file goes that was at `path`; by default it is lost.
+        make_parents: Whether missing parents are made.
 
     Yields:
         A path of the same name on the same file system, where nothing is yet:
@@ -28,7 +30,8 @@ def replaced(path):
     """
     path = pathlib.Path(path).resolve()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if make_parents:
+            path.parent.mkdir(parents=True, exist_ok=True)
         beside = tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent)
     except OSError as error:
         raise type(error)(f"{path} must be writable ({error})") from error
@@ -38,6 +41,8 @@ def replaced(path):
         yield new
         _sync(new)
         if not (path.is_dir() and new.is_dir()):
+            if keep and path.exists():
+                path.replace(keep)
             new.replace(path)
             return
         # No directory can be renamed onto one that holds anything.

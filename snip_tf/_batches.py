@@ -4,7 +4,6 @@ import itertools
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 
 def check_can_score(model, loss):
@@ -26,6 +25,8 @@ def check_can_score(model, loss):
             "score a model of those layers, with `loss`. "
             f"Received: model={model.name!r} of {type(model).__name__}"
         )
+    import tensorflow as tf
+
     if tf.distribute.in_cross_replica_context():
         raise ValueError(
             "Scoring must be outside of `strategy.scope()`; from there masks "
@@ -43,16 +44,29 @@ def checked(model, x, y, loss):
     if y is not None:
         yield _checked_batch(model, (x, y), loss)
         return
-    if hasattr(x, "shape") and hasattr(x, "dtype"):
+    try:
+        number = len(x)
+    except TypeError as error:  # of an iterator, or an endless data set
         raise ValueError(
-            "`y` must be given with one batch `x`; without it `x` is a "
-            "sequence of batches. Received: one array and y=None"
-        )
-    number = _number_of(x)
+            "`x` must have a length, or it might never end: a list of some of "
+            "its batches has, `list(itertools.islice(x, 10))`. "
+            f"Received: a {type(x).__name__} ({error})"
+        ) from error
     if not number:
         raise ValueError("`x` must hold at least one batch. Received: none")
     for batch in itertools.islice(x, number):
         yield _checked_batch(model, batch, loss)
+
+
+def array_of(part):
+    """Returns numbers in lists and tuples as an array.
+
+    Lists and tuples of arrays stay: they are several inputs or outputs.
+    """
+    if not isinstance(part, (list, tuple)):
+        return part
+    has_arrays = part and len(getattr(part[0], "shape", ()))
+    return part if has_arrays else np.asarray(part)
 
 
 def size_of(batch):
@@ -60,71 +74,65 @@ def size_of(batch):
     return len(keras.tree.flatten(batch)[0])
 
 
-def _number_of(batches):
-    try:
-        return len(batches)
-    except TypeError as error:  # of an iterator, or an endless data set
-        raise ValueError(
-            "`x` must have a length, or it might never end: a list of some of "
-            "its batches has, `list(itertools.islice(x, 10))`. "
-            f"Received: a {type(batches).__name__} ({error})"
-        ) from error
-
-
 def _checked_batch(model, batch, loss):
     if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
         raise ValueError(
-            "`x` must be a sequence of batches (inputs, targets) or (inputs, "
-            f"targets, sample weights). Received: a {type(batch).__name__}"
+            "Without `y`, `x` must be a sequence of batches (inputs, targets) "
+            "or (inputs, targets, sample weights). Received: a "
+            f"{type(batch).__name__}"
         )
-    # Lists of numbers are arrays; those of arrays are inputs or outputs.
-    batch = [
-        np.asarray(part)
-        if isinstance(part, list) and not hasattr(part[0], "shape")
-        else part
-        for part in batch
-    ]
+    batch = [array_of(part) for part in batch]
     for name, part in zip("xy", batch, strict=False):
         if part is None:
             raise ValueError(
-                f"`{name}` of a batch must be given, as the loss needs it. "
-                f"Received: {name}=None"
+                f"`{name}` must be given, or each batch of `x` have it, as the "
+                f"loss needs it. Received: {name}=None"
             )
         for values in map(np.asarray, keras.tree.flatten(part)):
-            if values.dtype.kind == "f" and not np.isfinite(values).all():
+            is_text = name == "x" and values.dtype.kind in "OSU"
+            if not is_text and not np.isfinite(values).all():
                 raise ValueError(
                     f"`{name}` must hold finite numbers. Received: "
                     f"{np.count_nonzero(~np.isfinite(values))} of "
                     f"{values.size} values are NaN or infinite"
                 )
     batch = tuple(part for part in batch if part is not None)
-    sizes = {len(values) for values in keras.tree.flatten(batch)}
-    if 0 in sizes:
-        raise ValueError("A batch must hold at least one example. Received: 0")
-    if len(sizes) > 1:
+    shapes = [tuple(np.shape(part)) for part in keras.tree.flatten(batch)]
+    sizes = {shape[:1] for shape in shapes}
+    if len(sizes) > 1 or sizes & {(), (0,)}:
         raise ValueError(
-            "`x` and `y` must have one entry for each example. Received: "
-            + " and ".join(str(size) for size in sorted(sizes))
+            "`x` and `y` must have one entry for each example, and one at "
+            "least; a data set must be batched, `x.batch(100)`. "
+            f"Received: shapes {shapes}"
         )
     _check_labels(model, batch[1], model.loss if loss is None else loss)
     return batch
 
 
-def _check_labels(model, labels, loss):
-    """Refuses integer labels that name no output, as TensorFlow may not."""
+def is_sparse(loss):
+    """Returns whether a loss is the cross entropy of whole-number labels."""
     if isinstance(loss, str):
         loss = keras.losses.get(loss)
-    is_sparse = isinstance(loss, keras.losses.SparseCategoricalCrossentropy)
-    if not is_sparse and loss is not (
-        keras.losses.sparse_categorical_crossentropy
-    ):
+    return loss is keras.losses.sparse_categorical_crossentropy or isinstance(
+        loss, keras.losses.SparseCategoricalCrossentropy
+    )
+
+
+def _check_labels(model, labels, loss):
+    """Refuses integer labels that name no output, as TensorFlow may not."""
+    if not is_sparse(loss):
         return
     outputs = getattr(model, "outputs", None) or ()
     if len(outputs) != 1:  # several, or not known
         return
     classes = outputs[0].shape[-1] or np.inf
     labels = np.asarray(keras.tree.flatten(labels)[0])
-    wrong = (labels < 0) | (labels >= classes)
+    if labels.ndim == len(outputs[0].shape) and labels.shape[-1] != 1:
+        raise ValueError(
+            "`y` must be labels for this loss; for one-hot targets there is "
+            f"CategoricalCrossentropy. Received: shape={labels.shape}"
+        )
+    wrong = (labels < 0) | (labels >= classes) | (labels % 1 != 0)
     wrong &= labels != getattr(loss, "ignore_class", None)
     if wrong.any():
         raise ValueError(

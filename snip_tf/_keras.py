@@ -4,8 +4,10 @@
 """
 
 import collections
+import io
 
 import keras
+from keras.src.saving import saving_lib
 
 # The attribute in which a layer keeps its dtype policy.
 DTYPE_POLICY = "_dtype_policy"
@@ -16,6 +18,8 @@ def all_layers(model):
 
     In order means depth first: a layer, what is inside of it, the next one.
     """
+    if not isinstance(model, keras.Layer):  # what every model comes through
+        raise ValueError(f"`model` must be a Keras model. Received: {model!r}")
     found, stack = [], collections.deque([model])
     seen = set()
     while stack:
@@ -50,6 +54,16 @@ def graph_nodes(model):
 def history(tensor):
     """Returns where a symbolic tensor comes from: its `operation`."""
     return tensor._keras_history
+
+
+def as_file(model):
+    """Returns the bytes of a model's .keras file.
+
+    In memory: on a full disc, h5py can end the whole process.
+    """
+    file = io.BytesIO()
+    saving_lib.save_model(model, file)
+    return file.getvalue()
 
 
 def padding_mask(tensor):

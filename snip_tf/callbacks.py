@@ -29,7 +29,7 @@ class PruneAtStart(keras.callbacks.Callback):
 
     def __init__(self, x, y=None, *, sparsity, verbose=1, **options):
         super().__init__()
-        _checks.check_sparsity(sparsity)
+        _checks.check_number("sparsity", sparsity, 1)
         self._batch = x, y
         self._verbose = verbose
         self._options = {"sparsity": sparsity, **options}

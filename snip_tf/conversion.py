@@ -10,7 +10,7 @@ import warnings
 
 import keras
 
-from snip_tf import _keras, layers
+from snip_tf import _checks, _keras, layers
 from snip_tf.layers.base import MaskedLayer
 from snip_tf.layers.dense_weights import kernels_left_dense
 from snip_tf.layers.in_place import become, take_masks
@@ -64,7 +64,8 @@ def masked(model, *, skip=(), mask_bias=False):
             not there. The model is then unchanged.
     """
     _check_maskable(model)
-    skipped = _skipped(model, skip)
+    with _checks.naming(skip=skip):
+        skipped = _skipped(model, skip or ())
     reached = _reached(model, skipped)
     assigned = {
         id(inner)
@@ -123,11 +124,6 @@ def stripped(model):
 
 
 def _check_maskable(model):
-    if not model.built:
-        raise ValueError(
-            "`model` must be built: call it, or give it an Input. Received: "
-            f"model={model.name!r}, not built"
-        )
     for layer in _keras.all_layers(model):
         if isinstance(layer, MaskedLayer):
             raise ValueError(
@@ -139,6 +135,11 @@ def _check_maskable(model):
                 "`model` must have no LoRA: prune first, then `strip`, then "
                 f"enable it. Received: layer {layer.name!r} with LoRA"
             )
+    if not model.built:
+        raise ValueError(
+            "`model` must be built: call it, or give it an Input. Received: "
+            f"model={model.name!r}, not built"
+        )
 
 
 def _skipped(model, skip):

@@ -9,7 +9,7 @@ import warnings
 import keras
 import numpy as np
 
-from snip_tf import layers
+from snip_tf import _batches, _checks, layers
 from snip_tf._keeping import left_as_it_was
 
 _EXAMPLES = 8  # enough to tell a network that is dead, at little cost
@@ -59,9 +59,6 @@ def warn_if_dead(model, masks, x, y, training):
     """Warns if with these masks, and not before, all outputs are the same."""
     if x is None:  # the score needs no data
         return
-    is_batch = y is not None or hasattr(x, "shape")
-    inputs = x if is_batch else next(iter(x))[0]
-    few = keras.tree.map_structure(lambda part: part[:_EXAMPLES], inputs)
     variables = [mask for _, mask in layers.masked_weights(model)]
 
     def tells_examples_apart(values):
@@ -73,11 +70,16 @@ def warn_if_dead(model, masks, x, y, training):
         return _differ(outputs)
 
     pruned = list(zip(variables, masks, strict=True))
-    if (
-        _differ(few)
-        and not tells_examples_apart(pruned)
-        and tells_examples_apart([])
-    ):
+    is_batch = y is not None or hasattr(x, "shape")
+    with _checks.naming(x=x):  # not all scores have looked at it
+        inputs = _batches.array_of(x if is_batch else next(iter(x), None)[0])
+        few = keras.tree.map_structure(lambda part: part[:_EXAMPLES], inputs)
+        is_dead = (
+            _differ(few)
+            and not tells_examples_apart(pruned)
+            and tells_examples_apart([])
+        )
+    if is_dead:
         warnings.warn(
             "The outputs of the pruned model no longer depend on its inputs. "
             "Lower the sparsity, or prune with `min_kept=1`, which keeps a "
@@ -103,3 +105,16 @@ def warn_of_optimizer(model):
             "optimizer.",
             stacklevel=3,
         )
+
+
+def forget_removed(model):
+    """Sets to zero what the optimizer remembers of removed weights.
+
+    Momentum from before would move what is stored of them.
+    """
+    optimizer = getattr(model, "optimizer", None)
+    for weight, mask in layers.masked_weights(model) if optimizer else ():
+        prefix = f"{weight.path.replace('/', '_')}_"
+        for slot in optimizer.variables:
+            if slot.name.startswith(prefix) and slot.shape == weight.shape:
+                slot.assign(slot * keras.ops.cast(mask, slot.dtype))

@@ -5,14 +5,12 @@ Lee et al. 2019, eq. 7.
 
 import fractions
 import math
-import numbers
 import warnings
 
 import keras
 import numpy as np
 
-from snip_tf import guard, layers
-from snip_tf._checks import check_left, check_sparsity, checked_masks
+from snip_tf import _checks, guard, layers
 
 
 def kept_weights(weights, sparsity):
@@ -29,7 +27,8 @@ def kept_weights(weights, sparsity):
     Raises:
         ValueError: If the sparsity is out of range or would keep no weight.
     """
-    check_sparsity(sparsity)
+    weights = _checks.whole("weights", weights, 1)
+    _checks.check_number("sparsity", sparsity, 1)
     density = 1 - fractions.Fraction(str(sparsity))
     kappa = math.floor(weights * density + fractions.Fraction(1, 2))
     if kappa == 0:
@@ -69,36 +68,27 @@ def keep_top(scores, sparsity, min_kept=0, masks=None, output_axes=None):
 
     Raises:
         ValueError: If the sparsity is out of range or would keep no weight,
-            more than `masks` have left, or too few for `min_kept`, if that is
-            negative, if the scores are not finite or all zero, or if `masks`
-            do not fit the scores.
+            more than `masks` have left, or too few for `min_kept`, if the
+            scores are negative, not finite or all zero, or if `min_kept`,
+            `masks` or `output_axes` make no sense for the scores.
     """
-    scores = [np.asarray(score) for score in scores]
+    scores = _checks.checked_scores(scores)
     flat = np.concatenate([score.ravel() for score in scores])
     flat = flat.astype(np.result_type(flat, np.float32))
     kappa = kept_weights(flat.size, sparsity)
-    if not np.isfinite(flat).all() or not flat.any():
-        raise ValueError(
-            "`scores` must be finite and not all zero. Received: "
-            f"{np.count_nonzero(~np.isfinite(flat))} not finite, "
-            f"{np.count_nonzero(flat)} not zero of {flat.size}"
-        )
-    if not isinstance(min_kept, numbers.Integral) or min_kept < 0:
-        raise ValueError(
-            "`min_kept` must be a whole number that is not negative. "
-            f"Received: min_kept={min_kept}"
-        )
+    min_kept = _checks.whole("min_kept", min_kept)
     shapes = [score.shape for score in scores]
     ordered = cut(flat, shapes)  # views: what changes in them changes in flat
     if masks is not None:
-        masks = checked_masks(masks, shapes)
-        check_left(masks, kappa, sparsity)
+        masks = _checks.checked_masks(masks, shapes)
+        _checks.check_left(masks, kappa, sparsity)
         for part, mask in zip(ordered, masks, strict=True):
             part[mask == 0] = -np.inf
     if min_kept:
         if output_axes is None:
             output_axes = [(-1,) if len(s) > 1 else None for s in shapes]
-        guard.raise_best(ordered, output_axes, min_kept, kappa)
+        with _checks.naming(min_kept=min_kept, output_axes=output_axes):
+            guard.raise_best(ordered, output_axes, min_kept, kappa)
     threshold = _largest(flat, kappa)
     kept = flat > threshold
     ties = np.flatnonzero(flat == threshold)
@@ -138,9 +128,8 @@ def set_masks(model, masks, *, zero_removed=True):
 
     Warns of a kernel that loses every weight: nothing passes it any more.
 
-    A removed weight gets no gradient, so training leaves it at zero. Only an
-    optimizer with momentum from before still moves what is stored: compile the
-    model anew when pruning after training.
+    A removed weight gets no gradient, and what the model's optimizer remembers
+    of it becomes zero too, so that training leaves it at zero.
 
     Args:
         model: A built Keras model with masked layers.
@@ -153,24 +142,28 @@ def set_masks(model, masks, *, zero_removed=True):
         ValueError: If they do not fit the model. It is then unchanged.
     """
     pairs = layers.masked_weights(model)
-    masks = checked_masks(
+    masks = _checks.checked_masks(
         masks,
         [weight.shape for weight, _ in pairs],
         [weight.path for weight, _ in pairs],
     )
-    emptied = []
-    for (weight, variable), mask in zip(pairs, masks, strict=True):
-        variable.assign(mask)
-        if zero_removed:
-            # What is stored is what is used: saved, exported and regularised
-            # weights need no mask to be right.
-            weight.assign(keras.ops.convert_to_numpy(weight) * mask)
-        if weight.name != "bias" and not mask.any():
-            emptied.append(weight.path)
-    if emptied:
+    emptied = [
+        weight.path
+        for (weight, _), mask in zip(pairs, masks, strict=True)
+        if weight.name != "bias" and not mask.any()
+    ]
+    if emptied:  # first: a warning may be an error
         warnings.warn(
             "The masks of these kernels remove every weight, so that nothing "
             f"passes them: {', '.join(emptied)}. Lower the sparsity, or prune "
             "with `min_kept=1`.",
             stacklevel=2,
         )
+    for (weight, variable), mask in zip(pairs, masks, strict=True):
+        variable.assign(mask)
+        if zero_removed:
+            # What is stored is what is used: saved, exported and regularised
+            # weights need no mask to be right.
+            weight.assign(keras.ops.convert_to_numpy(weight) * mask)
+    if zero_removed:
+        guard.forget_removed(model)

@@ -3,10 +3,9 @@
 Lee et al. 2019, Algorithm 1.
 """
 
-from snip_tf import guard
-from snip_tf._checks import check_left
-from snip_tf.masks import get_masks, keep_top, kept_weights, set_masks
-from snip_tf.redrawing import redraw
+from snip_tf import _checks, guard, stepwise
+from snip_tf.masks import get_masks, kept_weights, set_masks
+from snip_tf.redrawing import drawn_anew
 
 
 def prune(
@@ -16,6 +15,7 @@ def prune(
     *,
     sparsity,
     criterion="snip",
+    steps=None,
     min_kept=0,
     regrow=False,
     reinit=False,
@@ -37,9 +37,13 @@ def prune(
         model: A built Keras model with masked layers.
         x: One batch of inputs or a sequence of batches; see `sensitivity`.
         y: The targets of the one batch.
-        sparsity: The fraction of all masked weights to remove, in [0, 1).
+        sparsity: The fraction of all masked weights to remove, in [0, 1). Or
+            a dict of them by the names of layers, each then pruned by itself.
         criterion: The scores: a name of `snip_tf.scores.SCORES`, or a function
             that takes and returns what `sensitivity` does.
+        steps: In how many steps, each with scores of what the one before left
+            and removing the same share of it; by default that of the score's
+            paper (`stepwise.STEPS`), else one.
         min_kept: See `keep_top`; 1 keeps a path to every unit.
         regrow: Whether weights that are removed already may come back.
         reinit: Whether the kept weights are drawn anew after scoring. False
@@ -61,19 +65,28 @@ def prune(
     """
     before = get_masks(model)
     # Refused before the work of scoring.
-    kappa = kept_weights(sum(mask.size for mask in before), sparsity)
-    if not regrow:
-        check_left(before, kappa, sparsity)
+    _checks.check_one_of("reinit", reinit, (True, False))
+    for _, indices, fraction in stepwise.groups(model, sparsity):
+        own = [before[index] for index in indices]
+        kappa = kept_weights(sum(mask.size for mask in own), fraction)
+        if not regrow:
+            _checks.check_left(own, kappa, fraction)
+    score = criterion
     if not callable(criterion):
         from snip_tf import scores  # here, as all else needs no TensorFlow
 
-        criterion = scores.get(criterion)
-    found = criterion(model, x, y, **options)
-    earlier, axes = None if regrow else before, guard.output_axes(model)
-    masks = keep_top(found, sparsity, min_kept, earlier, axes)
+        score = scores.get(criterion)
+    masks = stepwise.masks_of(
+        model,
+        lambda: score(model, x, y, **options),
+        sparsity,
+        steps=steps or stepwise.STEPS.get(criterion, 1),
+        regrow=regrow or criterion in stepwise.REGROWING,
+        min_kept=min_kept,
+    )
     guard.warn_of_optimizer(model)
     guard.warn_if_dead(model, masks, x, y, options.get("training", False))
+    assign_anew = drawn_anew(model) if reinit else lambda: None
     set_masks(model, masks, zero_removed=not regrow)
-    if reinit:
-        redraw(model)
+    assign_anew()
     return masks

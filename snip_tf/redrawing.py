@@ -2,7 +2,7 @@
 
 import keras
 
-from snip_tf import layers
+from snip_tf import _checks, layers
 
 
 def redraw(model, kernel_initializer=None):
@@ -15,8 +15,16 @@ def redraw(model, kernel_initializer=None):
         model: A built Keras model with masked layers.
         kernel_initializer: A Keras initialiser or its name to draw all weights
             but the biases from; by default each layer's own.
+
+    Raises:
+        ValueError: If it does not draw them all. The model is then unchanged.
     """
-    drawn_anew = []
+    drawn_anew(model, kernel_initializer)()
+
+
+def drawn_anew(model, kernel_initializer=None):
+    """Draws as `redraw` does; returns the function that assigns the draw."""
+    pairs = []
     for layer in layers.masked_layers(model):
         if not layer.masked_weights():
             continue  # its cell or its projections have them
@@ -25,15 +33,17 @@ def redraw(model, kernel_initializer=None):
         config = layer.get_config()
         # That of other people's subclass stands inside, see `Rebuilt`.
         own = config.get("layer", {}).get("config", config)
-        if kernel_initializer is not None:
-            for key in own:
+        with _checks.naming(kernel_initializer=kernel_initializer):
+            for key in () if kernel_initializer is None else own:
                 if key.endswith("_initializer") and key != "bias_initializer":
                     initializer = keras.initializers.get(kernel_initializer)
                     own[key] = initializer.clone()
-        twin = type(layer).from_config(config)
-        twin.build_from_config(layer.get_build_config())
-        drawn_anew += zip(
-            layer.masked_weights(), twin.masked_weights(), strict=True
-        )
-    for (weight, mask), (drawn, _) in drawn_anew:  # none of them failed
-        weight.assign(drawn * mask)
+            twin = type(layer).from_config(config)
+            twin.build_from_config(layer.get_build_config())
+        pairs += zip(layer.masked_weights(), twin.masked_weights(), strict=True)
+
+    def assign():  # none of them failed
+        for (weight, mask), (drawn, _) in pairs:
+            weight.assign(drawn * mask)
+
+    return assign

@@ -4,7 +4,7 @@ Each returns a function of the step, an integer of at least 0, whose values are
 fractions of weights removed.
 """
 
-from snip_tf._checks import check_sparsity
+from snip_tf._checks import check_number, whole
 
 
 def one_shot(sparsity, step=0):
@@ -13,7 +13,8 @@ def one_shot(sparsity, step=0):
     >>> [snip_tf.schedules.one_shot(0.9, step=2)(i) for i in range(4)]
     [0.0, 0.0, 0.9, 0.9]
     """
-    check_sparsity(sparsity)
+    check_number("sparsity", sparsity, 1)
+    step = whole("step", step)
     return lambda now: sparsity if now >= step else 0.0
 
 
@@ -26,9 +27,29 @@ def exponential(sparsity, begin, end):
         >>> round(snip_tf.schedules.exponential(0.99, 0, 2)(1), 6)
         0.9
     """
-    check_sparsity(sparsity)
-    _check_order(begin, end)
-    return lambda now: 1 - (1 - sparsity) ** _part(now, begin, end)
+    check_number("sparsity", sparsity, 1)
+    begin = whole("begin", begin)
+    end = whole("end", end, begin + 1)
+
+    def schedule(now):
+        if now >= end:
+            return sparsity  # without rounding
+        return 1 - (1 - sparsity) ** _part(now, begin, end)
+
+    return schedule
+
+
+def rounds(sparsity, begin, every, number):
+    """Returns the schedule of rounds that remove equal shares of what is left.
+
+    Round i of `number` is at step begin + (i - 1) every.
+
+        >>> schedule = snip_tf.schedules.rounds(0.99, 10, every=5, number=2)
+        >>> [round(schedule(step), 6) for step in (9, 10, 14, 15)]
+        [0.0, 0.9, 0.9, 0.99]
+    """
+    reached = exponential(sparsity, 0, number)
+    return lambda now: reached(max((now - begin) // every + 1, 0))
 
 
 def cubic(initial, sparsity, begin, end):
@@ -40,9 +61,10 @@ def cubic(initial, sparsity, begin, end):
         >>> round(snip_tf.schedules.cubic(0.0, 0.8, 0, 2)(1), 6)
         0.7
     """
-    check_sparsity(initial)
-    check_sparsity(sparsity)
-    _check_order(begin, end)
+    check_number("initial", initial, 1)
+    check_number("sparsity", sparsity, 1)
+    begin = whole("begin", begin)
+    end = whole("end", end, begin + 1)
 
     def schedule(now):
         if now < begin:
@@ -55,11 +77,3 @@ def cubic(initial, sparsity, begin, end):
 
 def _part(now, begin, end):
     return min(max((now - begin) / (end - begin), 0.0), 1.0)
-
-
-def _check_order(begin, end):
-    if not 0 <= begin < end:
-        raise ValueError(
-            "`begin` and `end` must be steps, the first before the second. "
-            f"Received: begin={begin}, end={end}"
-        )

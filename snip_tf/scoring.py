@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from snip_tf import _batches, _keras, layers
+from snip_tf import _batches, _checks, _keras, layers
 from snip_tf._keeping import left_as_it_was
 from snip_tf.masks import cut
 
@@ -59,20 +59,16 @@ def sensitivity(
         to 1.
 
     Raises:
-        ValueError: If the model has no masks or no loss, for inputs with NaN
-            or infinity, labels that are no classes, gradients that are not
-            finite or all zero, arguments out of their range, and inside of a
-            `tf.distribute` strategy's scope.
+        ValueError: If the model has no masks or no loss, for batches that do
+            not fit it or each other, NaN, infinity, labels that are no classes,
+            gradients that are not finite or all zero, arguments out of their
+            range, and inside of a `tf.distribute` strategy's scope.
     """
-    if ema_decay is not None and not 0 <= ema_decay < 1:
-        raise ValueError(
-            "`ema_decay` must be None or in [0, 1). "
-            f"Received: ema_decay={ema_decay}"
-        )
-    masks = [mask for _, mask in layers.masked_weights(model)]
+    if ema_decay is not None:
+        _checks.check_number("ema_decay", ema_decay, 1)
     masked_loss = loss_of(model, loss, training=training)
     average, examples = None, 0
-    with left_as_it_was(model):
+    with left_as_it_was(model), _checks.naming(x=x, y=y, loss=loss):
         for batch in _batches.checked(model, x, y, loss):
             gradient = mask_gradient(model, masked_loss, batch)
             size = _batches.size_of(batch)
@@ -84,15 +80,24 @@ def sensitivity(
             # In double precision, so that the order of the batches moves no
             # more than the last bits.
             average = average + new * (gradient.astype(np.float64) - average)
-    magnitudes = np.abs(average)
-    total = float(magnitudes.sum(dtype=np.float64))
+    scores = np.abs(average)
+    return [part.astype(np.float32) for part in normalised(scores, model)]
+
+
+def normalised(scores, model):
+    """Returns flat scores over their sum, as an array for each mask.
+
+    Raises:
+        ValueError: If they are not finite, or all zero.
+    """
+    total = float(scores.sum(dtype=np.float64))
     if not np.isfinite(total) or total == 0:
         raise ValueError(
-            "The gradients of the loss with respect to the masks must be "
+            "`x`, `y` and `loss` must give gradients of the masks that are "
             f"finite and not all zero. Received: sum of magnitudes={total}"
         )
-    scores = (magnitudes / total).astype(np.float32, copy=False)
-    return cut(scores, [mask.shape for mask in masks])
+    shapes = [mask.shape for _, mask in layers.masked_weights(model)]
+    return cut(scores / total, shapes)
 
 
 def mask_gradient(model, loss, batch):
@@ -114,11 +119,13 @@ def mask_gradient(model, loss, batch):
             return flat if scale == 1 else flat / np.float32(scale)
 
 
-def loss_of(model, loss=None, *, training=False):
+def loss_of(model, loss=None, *, training=False, of=None, temperature=None):
     """Returns the loss of a model as a function that changes nothing in it.
 
-    It takes (masks, x, y, sample_weight=None), the masks as a list of tensors,
-    and returns a scalar tensor. See `sensitivity` for the arguments and errors.
+    It takes (values, x, y, sample_weight=None), the values a list of tensors,
+    and returns a scalar tensor. They are those of the variables `of`, by
+    default of the masks. Outputs are divided by a temperature, if there is
+    one. See `sensitivity` for the other arguments and errors.
     """
     _batches.check_can_score(model, loss)
     judge = model
@@ -128,14 +135,19 @@ def loss_of(model, loss=None, *, training=False):
         judge.output_names = getattr(model, "output_names", None)
         judge.compile(loss=loss)
 
-    def masked_loss(masks, x, y, sample_weight=None):
-        variables = [mask for _, mask in layers.masked_weights(model)]
+    of = of or [mask for _, mask in layers.masked_weights(model)]
+
+    def loss_at(values, x, y, sample_weight=None):
         values = [
             *((v, v.value) for v in model.variables),
-            *zip(variables, masks, strict=True),
+            *zip(of, values, strict=True),
         ]
         with keras.StatelessScope(values, collect_losses=True):
             outputs = model(x, training=training)
+            if temperature is not None:
+                outputs = keras.tree.map_structure(
+                    lambda output: output / temperature, outputs
+                )
             value = _keras.compute_loss(
                 judge, x, y, outputs, sample_weight, training
             )
@@ -145,4 +157,4 @@ def loss_of(model, loss=None, *, training=False):
                 )
         return value
 
-    return masked_loss
+    return loss_at

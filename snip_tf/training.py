@@ -9,6 +9,8 @@ import dataclasses
 
 import keras
 
+from snip_tf._checks import check_number, check_one_of, naming, whole
+
 OPTIMIZERS = ("sgd", "adam")
 
 
@@ -40,16 +42,15 @@ class Recipe:
     l2: float = 2.5e-4
 
     def __post_init__(self):
-        if self.steps < 1 or self.batch_size < 1:
-            raise ValueError(
-                "`steps` and `batch_size` must be positive. Received: "
-                f"steps={self.steps}, batch_size={self.batch_size}"
-            )
-        if self.optimizer not in OPTIMIZERS:
-            raise ValueError(
-                f"`optimizer` must be one of {', '.join(OPTIMIZERS)}. "
-                f"Received: optimizer={self.optimizer!r}"
-            )
+        own = vars(self)  # it is frozen; numpy's numbers become Python's
+        for name in ("steps", "batch_size"):
+            own[name] = whole(name, own[name], 1)
+        with naming(drops=self.drops):
+            own["drops"] = tuple(whole("drops", drop) for drop in self.drops)
+        for name in ("learning_rate", "decay", "l2"):
+            check_number(name, own[name])
+        check_number("momentum", self.momentum, 1)
+        check_one_of("optimizer", self.optimizer, OPTIMIZERS)
         edges = (0, *self.drops, self.steps)
         if list(edges) != sorted(set(edges)):
             raise ValueError(
@@ -59,6 +60,7 @@ class Recipe:
 
     def scaled_to(self, steps):
         """Returns the recipe with other steps, its drops in proportion."""
+        steps = whole("steps", steps, 1)
         drops = {round(drop * steps / self.steps) for drop in self.drops}
         drops = tuple(sorted(drops - {0, steps}))
         return dataclasses.replace(self, steps=steps, drops=drops)
@@ -88,7 +90,16 @@ def compile_model(model, recipe, *, steps_per_execution=1, metrics=()):
             callbacks. On a small network one step at a time spends half of the
             time outside the network.
         metrics: Keras metrics to report besides the accuracy.
+
+    Raises:
+        ValueError: If the model is not built, or another argument is wrong.
     """
+    steps_per_execution = whole("steps_per_execution", steps_per_execution, 1)
+    if not (getattr(model, "built", False) and isinstance(recipe, Recipe)):
+        raise ValueError(
+            "`model` must be a built Keras model, and `recipe` a `Recipe`. "
+            f"Received: model={model!r}, recipe={recipe!r}"
+        )
     regularizer = keras.regularizers.L2(recipe.l2) if recipe.l2 else None
     for weight in model.trainable_weights:
         if weight.name not in ("gamma", "beta"):

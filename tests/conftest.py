@@ -16,7 +16,7 @@ import snip_tf
 
 CROSS_ENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
-_SCRIPTS = pathlib.Path(__file__).parents[1] / "scripts"
+SCRIPTS = pathlib.Path(__file__).parents[1] / "scripts"
 
 # Its processes start with TensorFlow imported, which takes seconds.
 FORKS = multiprocessing.get_context("forkserver")
@@ -26,7 +26,7 @@ FORKS.set_forkserver_preload(["snip_tf"])
 def run_script(name, *flags, cwd, **environment):
     """Runs a script and returns its exit status and all it printed."""
     process = subprocess.run(
-        [sys.executable, _SCRIPTS / name, *flags],
+        [sys.executable, SCRIPTS / name, *flags],
         cwd=cwd,
         env={**os.environ, **environment},
         stdout=subprocess.PIPE,
@@ -37,20 +37,35 @@ def run_script(name, *flags, cwd, **environment):
     return process.returncode, process.stdout
 
 
-def run_forked(name, *flags, cwd):
-    """Does what `run_script` does, sooner: for scripts that only refuse."""
-    script, output = _SCRIPTS / name, cwd.with_name(cwd.name + ".txt")
-    process = FORKS.Process(target=_become, args=(script, flags, cwd, output))
-    process.start()
+def run_forked(name, *flags, cwd, before=None):
+    """Does what `run_script` does, sooner; the process calls `before` first."""
+    process, output = start_forked(name, *flags, cwd=cwd, before=before)
     process.join()
     return process.exitcode, output.read_text()
 
 
-def _become(script, flags, cwd, output):
+def places(warned, words):
+    """Returns the files that the recorded warnings with these words name."""
+    return {one.filename for one in warned if words in str(one.message)}
+
+
+def start_forked(name, *flags, cwd, before=None):
+    """Returns the process of a script, and the file of all that it prints."""
+    script, output = SCRIPTS / name, cwd.with_name(cwd.name + ".txt")
+    process = FORKS.Process(
+        target=_become, args=(script, flags, cwd, output, before)
+    )
+    process.start()
+    return process, output
+
+
+def _become(script, flags, cwd, output, before):
     os.chdir(cwd)
     with output.open("w") as file:
         os.dup2(file.fileno(), sys.stdout.fileno())
         os.dup2(file.fileno(), sys.stderr.fileno())
+    if before:
+        before()
     sys.argv = [str(script), *flags]
     sys.path.insert(0, str(script.parent))
     runpy.run_path(str(script), run_name="__main__")
@@ -90,3 +105,24 @@ def small_batch():
     generator = np.random.default_rng(0)
     x = generator.normal(size=(8, 4)).astype(np.float32)
     return x, generator.integers(0, 3, 8)
+
+
+class _KeptByStep(keras.callbacks.Callback):
+    """Writes down how many weights each step has, and checks removed ones."""
+
+    def __init__(self):
+        super().__init__()
+        self.of_step = {}
+
+    def on_train_batch_end(self, batch, logs=None):
+        pairs = snip_tf.layers.masked_weights(self.model)
+        step = int(self.model.optimizer.iterations)
+        self.of_step[step] = sum(int(mask.numpy().sum()) for _, mask in pairs)
+        for weight, mask in pairs:
+            assert not weight.numpy()[mask.numpy() == 0].any()
+
+
+@pytest.fixture
+def kept_by_step():
+    """A callback that has `of_step`: the number of weights by the step."""
+    return _KeptByStep()

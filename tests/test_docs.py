@@ -21,9 +21,12 @@ _WRITTEN_BY_HAND = [
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "README.md",
+    "SECURITY.md",
     "docs/design.md",
     "docs/guide.md",
+    "docs/methods.md",
     "docs/paper.md",
+    "docs/testing.md",
     "results/README.md",
     "results/benchmarks.md",
 ]
@@ -74,7 +77,14 @@ def test_the_examples_of_the_readme_run(capsys, tmp_path, monkeypatch):
     assert type(names["model"].layers[0]) is keras.layers.Conv2D
 
 
-@pytest.mark.parametrize("page", ["docs/guide.md", "docs/design.md"])
+@pytest.mark.parametrize(
+    "page",
+    [
+        "docs/guide.md",
+        pytest.param("docs/methods.md", marks=pytest.mark.slow),
+        "docs/design.md",
+    ],
+)
 def test_a_page_runs_from_top_to_bottom(page, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names, examples = {}, blocks(page)
@@ -217,7 +227,7 @@ def test_a_file_imports_only_from_above_its_line_in_the_design():
             assert imported(file) <= above | {own}, file
         above.add(own)
     for file in (_ROOT / "models").glob("*.py"):
-        assert imported(file) <= {"layers", "models"}, file
+        assert imported(file) <= {"_checks", "layers", "models"}, file
 
 
 def test_the_citation_is_valid_and_names_the_paper():

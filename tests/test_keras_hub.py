@@ -128,3 +128,20 @@ def test_a_backbone_from_mask_to_strip(build, x, kernels, left, tmp_path):
     np.testing.assert_allclose(
         model.predict(x, verbose=0), before, rtol=1e-6, atol=1e-6
     )
+
+
+@pytest.mark.filterwarnings("ignore:.* weights get no mask")
+def test_bert_is_pruned_by_degrees(kept_by_step):
+    backbone = snip_tf.masked(bert())
+    head = keras.layers.Dense(3)(features(backbone))
+    model = keras.Model(backbone.input, head)
+    model.compile("adam", CROSS_ENTROPY)
+    schedule = snip_tf.schedules.cubic(0.0, 0.9, 0, 6)
+    prune = snip_tf.PruneGradually(schedule=schedule, every=1)
+    x, y = _TOKENS, np.arange(8) % 3
+    model.fit(
+        x, y, batch_size=2, epochs=2, callbacks=[prune, kept_by_step], verbose=0
+    )
+    total = sum(mask.size for mask in snip_tf.get_masks(model))
+    expected = [snip_tf.kept_weights(total, schedule(s)) for s in range(8)]
+    assert list(kept_by_step.of_step.values()) == expected

@@ -207,7 +207,7 @@ def test_an_unknown_name_is_refused_with_the_names():
 
 @pytest.mark.parametrize("name", _FAMILIES)
 def test_a_misspelt_option_is_refused(name):
-    with pytest.raises(TypeError, match="kernel_initialiser"):
+    with pytest.raises(ValueError, match="`kernel_initialiser` must"):
         models.build(name, kernel_initialiser="zeros")
 
 

@@ -31,6 +31,21 @@ def test_a_bad_sparsity_leaves_the_model_unscored(small_model):
         snip_tf.prune(small_model, None, None, sparsity=2)
 
 
+def test_a_unit_may_lose_every_weight_by_default(small_model, small_batch):
+    scores = [np.ones(mask.shape) for mask in snip_tf.get_masks(small_model)]
+    scores[0][:, 3] = 0.5
+    for masks in (
+        snip_tf.keep_top(scores, sparsity=4 / 32),
+        snip_tf.prune(
+            small_model,
+            *small_batch,
+            sparsity=4 / 32,
+            criterion=lambda *_: scores,
+        ),
+    ):
+        np.testing.assert_array_equal(masks[0][:, 3], 0)
+
+
 def test_the_draw_that_was_scored_is_kept_by_default(small_model, small_batch):
     before = small_model.layers[0]._kernel.numpy()
     mask, *_ = snip_tf.prune(small_model, *small_batch, sparsity=0.5)

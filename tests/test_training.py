@@ -89,7 +89,7 @@ def test_other_metrics_can_be_reported(small_model, small_batch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"steps": 0}, "must be positive. Received: steps=0"),
+        ({"steps": 0}, "`steps` must .* at least 1. Received: steps=0"),
         ({"optimizer": "lbfgs"}, "one of sgd, adam. Received: optimizer='lb"),
         ({"drops": (5, 3)}, r"ascending steps .* drops=\(5, 3\), steps=10"),
         ({"drops": (5, 90)}, r"Received: drops=\(5, 90\), steps=10"),

@@ -46,11 +46,10 @@ def compact(model, *, for_training=False):
     Raises:
         ValueError: If the model is not built, or not Sequential or functional.
     """
-    if not (model.built and is_graph(model)):
+    if not (is_graph(model) and model.built):
         raise ValueError(
             "`model` must be built, and Sequential or functional. Received: "
-            f"model={model.name!r} of {type(model).__name__}, "
-            f"built={model.built}"
+            f"model={model!r}"
         )
     graph = graph_of(model)
     steps = steps_of(graph, for_training)

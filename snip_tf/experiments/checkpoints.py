@@ -1,11 +1,13 @@
 """Checkpoints: all that a run needs to go on as if it had never stopped.
 
 Batches are a pure function of the seed and the step. So these are the variables
-of the model and its optimizer, the step, and what was seen until then.
+of the model and its optimizer, the step, and what was seen until then. The last
+two are kept, each with a digest of all its bytes: a damaged one is not used.
 """
 
 import csv
 import dataclasses
+import hashlib
 import json
 import time
 
@@ -13,9 +15,12 @@ import keras
 import numpy as np
 
 from snip_tf import _atomic
+from snip_tf.experiments import stopping
 
-FILE, HISTORY = "checkpoint.npz", "history.csv"
+FILE, EARLIER = "checkpoint.npz", "checkpoint-before.npz"
+HISTORY = "history.csv"
 SECONDS = 300  # at least, between two checkpoints
+_DIGEST_BYTES = 32  # of SHA-256, behind the archive
 
 
 @dataclasses.dataclass
@@ -26,17 +31,20 @@ class Progress:
         step: The steps that are trained.
         seconds: The time they took.
         history: What Keras reported of each period, as lists by name.
+        metrics: The running metrics of a period that is not over: numbers.
     """
 
     step: int = 0
     seconds: float = 0.0
     history: dict = dataclasses.field(default_factory=dict)
+    metrics: list = dataclasses.field(default_factory=list)
 
 
 class Checkpoints(keras.callbacks.Callback):
     """Writes what each period brought, and now and then saves the state.
 
-    That is after the first validation more than SECONDS later.
+    That is SECONDS after the last time, after the last step, and when the
+    process is to end, which it then does.
 
     Args:
         directory: Where HISTORY and FILE go.
@@ -50,65 +58,157 @@ class Checkpoints(keras.callbacks.Callback):
         self._progress = progress
         self._since = self._saved = time.perf_counter()
 
+    def on_epoch_begin(self, epoch, logs=None):
+        """Begins a period, or goes on with one: Keras has reset its metrics."""
+        self._begin = self._progress.step
+        if metrics := self._progress.metrics:
+            variables = self.model.metrics_variables
+            for variable, value in zip(variables, metrics, strict=True):
+                variable.assign(value)
+            self._progress.metrics = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Ends what Keras runs at a time: `steps_per_execution`."""
+        step = self._begin + batch + 1
+        # At the end of a period, its validation comes first.
+        if step % self._settings.validate_every:
+            self._advance_to(step)
+            self._save_if_due(in_period=True)
+
     def on_epoch_end(self, epoch, logs=None):
         """Ends a period."""
-        now, progress = time.perf_counter(), self._progress
-        progress.step += self._settings.validate_every
-        progress.seconds += now - self._since
+        progress = self._progress
+        self._advance_to((epoch + 1) * self._settings.validate_every)
         for name, value in logs.items():
             progress.history.setdefault(name, []).append(float(value))
         self._write_history()
-        # Stopped by itself, it has diverged.
-        due = now - self._saved >= SECONDS and not self.model.stop_training
-        if due and progress.step < self._settings.recipe.steps:
-            save(self._directory / FILE, self.model, progress)
-            self._saved = time.perf_counter()
-        self._since = time.perf_counter()
+        self._save_if_due()
+
+    def _advance_to(self, step):
+        now = time.perf_counter()
+        self._progress.step = step
+        self._progress.seconds += now - self._since
+        self._since = now
+
+    def _save_if_due(self, in_period=False):
+        waited = self._since - self._saved >= SECONDS
+        done = self._progress.step == self._settings.recipe.steps
+        if not (waited or done or stopping.asked()):
+            return
+        if self.model.stop_training:  # by Keras: it has diverged
+            return
+        metrics = self.model.metrics_variables if in_period else []
+        self._progress.metrics = [float(variable) for variable in metrics]
+        save(self._directory, self.model, self._progress)
+        self._progress.metrics = []
+        self._since = self._saved = time.perf_counter()
+        if stopping.asked():
+            print(f"\nSaved after {self._progress.step:,} steps", flush=True)
+            stopping.end()
 
     def _write_history(self):
         """Writes all periods: those after a checkpoint may come again."""
         period, history = self._settings.validate_every, self._progress.history
         steps = range(period, self._progress.step + 1, period)
-        with open(self._directory / HISTORY, "w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(("step", *history))
-            writer.writerows(zip(steps, *history.values(), strict=True))
+        path = self._directory / HISTORY
+        with _atomic.replaced(path, make_parents=False) as new:
+            with open(new, "w", newline="") as file:
+                writer = csv.writer(file)
+                writer.writerow(("step", *history))
+                writer.writerows(zip(steps, *history.values(), strict=True))
 
 
-def save(path, model, progress):
-    """Writes the state of a compiled model and its `Progress` to a file."""
+def save(directory, model, progress):
+    """Writes the state of a compiled model and its `Progress` to a directory.
+
+    The checkpoint that was there becomes the one before.
+    """
     variables = map(keras.ops.convert_to_numpy, _variables(model))
     arrays = {f"variable_{i}": array for i, array in enumerate(variables)}
-    state = json.dumps(vars(progress))
-    with _atomic.replaced(path) as new:
-        np.savez(new, progress=state, **arrays)
+    path, earlier = directory / FILE, directory / EARLIER
+    with _atomic.replaced(path, keep=earlier, make_parents=False) as new:
+        np.savez(new, progress=json.dumps(vars(progress)), **arrays)
+        digest = hashlib.sha256(new.read_bytes()).digest()
+        with open(new, "ab") as file:  # behind an archive it disturbs nobody
+            file.write(digest)
 
 
-def restore(path, model):
+def newest(directory):
+    """Returns the newest checkpoint of a directory that is whole, or None.
+
+    Raises:
+        ValueError: If there are only damaged ones.
+    """
+    paths = [directory / name for name in (FILE, EARLIER)]
+    there = [path for path in paths if path.exists()]
+    whole = next(filter(is_whole, there), None)
+    if there and not whole:
+        raise ValueError(
+            f"{there[0]} is damaged, and there is no other checkpoint: pass "
+            "--overwrite to begin the run anew"
+        )
+    return whole
+
+
+def is_whole(path):
+    """Returns whether a file ends in the digest of all bytes before."""
+    if not path.exists():
+        return False
+    data = memoryview(path.read_bytes())
+    end = max(len(data) - _DIGEST_BYTES, 0)
+    return hashlib.sha256(data[:end]).digest() == data[end:]
+
+
+def restore(directory, model):
     """Gives a compiled model the state that `save` wrote.
 
     Args:
-        path: The file; need not exist.
+        directory: Where it was saved.
         model: The model as it was before the first step.
 
     Returns:
-        The `Progress`: of no steps if there is no such file.
+        The `Progress`: of no steps if there is no checkpoint.
+
+    Raises:
+        ValueError: If all checkpoints are damaged, or of another model.
     """
-    if not path.exists():
+    path = newest(directory)
+    if path is None:
         return Progress()
     model.optimizer.build(model.trainable_variables)
     with np.load(path) as saved:
-        for index, variable in enumerate(_variables(model)):
-            variable.assign(saved[f"variable_{index}"])
-        return Progress(**json.loads(str(saved["progress"])))
+        progress = _progress(saved)
+        arrays = [saved[name] for name in saved.files if name != "progress"]
+    try:
+        for variable, array in zip(_variables(model), arrays, strict=True):
+            variable.assign(array)
+    except ValueError as error:
+        raise ValueError(
+            "A run can go on only with the network and the optimizer of its "
+            f"checkpoint ({error})"
+        ) from error
+    lost = "" if path.name == FILE else f": {FILE} is missing or damaged"
+    print(f"Going on after {progress.step:,} steps{lost}", flush=True)
+    return progress
 
 
-def steps_done(path):
-    """Returns the steps that a checkpoint has behind it, 0 without one."""
-    if not path.exists():
+def steps_done(directory):
+    """Returns the steps that a run has behind it, 0 without a checkpoint."""
+    path = newest(directory)
+    if path is None:
         return 0
     with np.load(path) as saved:
-        return json.loads(str(saved["progress"]))["step"]
+        return _progress(saved).step
+
+
+def remove(directory):
+    """Removes the checkpoints of a run that is over."""
+    for name in (FILE, EARLIER):
+        (directory / name).unlink(missing_ok=True)
+
+
+def _progress(saved):
+    return Progress(**json.loads(str(saved["progress"])))
 
 
 def _variables(model):

@@ -1,4 +1,4 @@
-"""How long runs will take: from recorded ones, else from a short table."""
+"""How long runs and steps take: from recorded runs, else a short table."""
 
 import statistics
 
@@ -26,6 +26,8 @@ JAX_FACTOR = 4
 FIXED_SECONDS = 12.0
 # A shorter run spends most of its time tracing.
 _LEAST_SECONDS = 10.0
+# Before a signal to stop is seen.
+_SECONDS_AT_A_TIME = 2.0
 
 
 def run_seconds(run, lines, *, done=0):
@@ -45,6 +47,16 @@ def run_seconds(run, lines, *, done=0):
     factor = JAX_FACTOR if run.backend == "jax" else 1
     step = statistics.median(measured or [factor * STEP_SECONDS[model]])
     return FIXED_SECONDS + step * (run.settings.recipe.steps - done)
+
+
+def steps_at_a_time(model, period):
+    """Returns how many steps Keras runs between two looks at the callbacks.
+
+    They divide the period. Many on a small network, which else spends half of
+    the time outside of its steps; few on a large one: signals have to wait.
+    """
+    most = int(_SECONDS_AT_A_TIME / STEP_SECONDS.get(model, 1))
+    return max(n for n in range(1, max(1, min(most, 50)) + 1) if not period % n)
 
 
 def clock(seconds):

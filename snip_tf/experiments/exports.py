@@ -11,7 +11,7 @@ import tensorflow as tf
 import snip_tf
 from snip_tf import data, tables
 from snip_tf.experiments import timing
-from snip_tf.exporting import litert
+from snip_tf.exporting import digests, litert
 
 TOLERANCE = 1e-4  # of a logit; float32 rounding stays well below it
 _CALIBRATION_IMAGES = 300
@@ -75,8 +75,10 @@ def export_and_compare(
     }
     with tempfile.TemporaryDirectory() as scratch:
         scratch = pathlib.Path(scratch)
-        paths["keras", "masked"] = scratch / "masked.keras"
+        paths["keras", "masked"] = scratch / "masked" / "model.keras"
+        paths["keras", "masked"].parent.mkdir()
         model.save(paths["keras", "masked"])
+        digests.write(paths["keras", "masked"].parent)
         dense = keras.models.clone_model(model)  # masks of ones, a fresh draw
         for name in {"keras", *map(_engine, format)}:
             paths[name, "dense"] = export(dense, name, scratch)
@@ -162,7 +164,11 @@ def load(path, format):
     Returns:
         A function that takes images and returns one without arguments, which
         computes their logits. LiteRT computes on one thread.
+
+    Raises:
+        ValueError: If a file is not as it was written.
     """
+    digests.check(path if path.is_dir() else path.parent)
     if format == "litert":
         return _load_litert(path)
     if format == "keras":
@@ -223,7 +229,11 @@ def _evenly_chosen(examples, size, least):
 
 def _size_of(path):
     files = [path] if path.is_file() else path.rglob("*")
-    return sum(file.stat().st_size for file in files if file.is_file())
+    return sum(
+        file.stat().st_size
+        for file in files
+        if file.is_file() and file.name != digests.NAME
+    )
 
 
 def _logits(prepared, images):

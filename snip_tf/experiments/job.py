@@ -3,8 +3,8 @@
     python -m snip_tf.experiments.job DIRECTORY
 
 `processes` starts it. It reads DIRECTORY/job.json, writes DIRECTORY/reply.json
-when it is done, and ends early when its standard input does: so it never
-outlives the process that started it.
+when it is done. When its standard input ends, it saves what it trains and ends
+too: so it outlives the process that started it by a minute at most.
 """
 
 import dataclasses
@@ -12,6 +12,7 @@ import json
 import os
 import pathlib
 import re
+import signal
 import sys
 import threading
 import time
@@ -20,7 +21,9 @@ import traceback
 import keras
 
 import snip_tf
-from snip_tf.experiments import records, run_directory, runs
+from snip_tf.experiments import records, run_directory, runs, stopping
+
+_PATIENCE = 60  # seconds to save in
 
 
 def job_of(run):
@@ -107,17 +110,22 @@ def in_short(error):
 def _end_with_parent():
     """Waits for the end of the standard input, then ends the process."""
     os.read(sys.stdin.fileno(), 1)
-    os._exit(1)
+    while True:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_PATIENCE)
 
 
 def main(directory):
     """Does the job of a directory; replies a result, or an "error"."""
+    stopping.listen()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     job = json.loads((directory / "job.json").read_text(encoding="utf-8"))
     # The commit is that of this code, whatever comes later.
     surroundings = runs.surroundings(job["backend"])
     try:
         reply = result_of(job, directory)
+    except OSError:  # a full disc is not the run's fault: it goes on later
+        raise
     except Exception as error:  # the other runs go on
         traceback.print_exc()
         reply = {"error": in_short(error), **surroundings}

@@ -20,7 +20,8 @@ def usable_cores():
 def replies(jobs, *, workers):
     """Yields what came of jobs, as they end.
 
-    Close it to stop: their processes end then, as when this one is killed.
+    Close it to stop: their processes save what they train and end then, as when
+    this one is killed.
 
     Args:
         jobs: A list of jobs (see `job.job_of`), each with the path of a

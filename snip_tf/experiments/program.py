@@ -5,15 +5,17 @@ import sys
 import tensorflow as tf
 from absl import app, flags, logging
 
+from snip_tf.experiments import stopping
+
 # What bad input raises, and TensorFlow where disc or memory are full.
 _EXPECTED = ValueError, OSError, ImportError, tf.errors.ResourceExhaustedError
-_STOPPED = 130  # what shells report of a program that Ctrl-C ended
 
 
 def run(main):
     """Runs a script: bad input ends it with one line and exit status 1.
 
     With --verbosity=1 it also says where in the code the input was refused.
+    Signals end it as `stopping` says.
     """
 
     def reporting(argv):
@@ -26,10 +28,8 @@ def run(main):
         except _EXPECTED as error:
             logging.debug("Where it was refused:", exc_info=True)
             sys.exit(f"error: {error}")
-        except KeyboardInterrupt:
-            print("Stopped.")
-            sys.exit(_STOPPED)
 
+    stopping.listen()
     app.run(reporting)
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import importlib.metadata
+import itertools
 import json
 import pathlib
 import platform
@@ -46,7 +47,7 @@ def surroundings(backend=None):
     }
 
 
-def identity(settings, model=None, backend=None):
+def identity(settings, model=None, backend=None, data=None):
     """Returns what must be equal for one run to go on with another's weights.
 
     The commit is not part of it: see ARITHMETIC.
@@ -55,6 +56,7 @@ def identity(settings, model=None, backend=None):
         settings: The `Settings`.
         model: The network before the first step, if there is one yet.
         backend: The Keras backend; by default the one in use.
+        data: The `data.Data`, if they are loaded yet.
 
     Returns:
         A dict of JSON values.
@@ -66,11 +68,20 @@ def identity(settings, model=None, backend=None):
     for place in _PLACES:
         del values[place]
     if model is not None:
-        start = hashlib.sha256()
-        for weight in model.weights:
-            start.update(np.ascontiguousarray(weight))
-        values["start_weights"] = start.hexdigest()[:16]
+        values["start_weights"] = _digest(model.weights)
+    if data is not None:
+        splits = data.train, data.validation, data.test
+        arrays = [(split.images, split.labels) for split in splits]
+        values["data"] = _digest(itertools.chain(*arrays))
     return json.loads(json.dumps(values))
+
+
+def _digest(arrays):
+    """Returns 64 bits of the SHA-256 of arrays one after the other."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array))
+    return digest.hexdigest()[:16]
 
 
 def differences(here, there):

@@ -5,7 +5,6 @@ The scripts only read flags and call what is here.
 
 import dataclasses
 import pathlib
-import sys
 import time
 
 import keras
@@ -13,8 +12,12 @@ import numpy as np
 
 import snip_tf
 from snip_tf import data as data_module
-from snip_tf import models, training
-from snip_tf.experiments import checkpoints, run_directory
+from snip_tf import models
+from snip_tf.experiments import (
+    checkpoints,
+    fitting,
+    run_directory,
+)
 from snip_tf.experiments.provenance import identity, surroundings
 from snip_tf.experiments.settings import SPARSITIES as SPARSITIES
 from snip_tf.experiments.settings import Settings as Settings
@@ -24,18 +27,27 @@ _LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
 def run(
-    settings, path, *, overwrite=False, model=None, callbacks=(), train=True
+    settings,
+    path,
+    *,
+    overwrite=False,
+    resume_anyway=False,
+    model=None,
+    callbacks=(),
+    train=True,
 ):
     """Runs it all and writes the run directory.
 
     Nothing is written before the data are loaded and the network is pruned. A
     run that was stopped goes on from its last checkpoint, exactly as if it had
-    not been.
+    not been. One that is finished is not run again.
 
     Args:
         settings: The `Settings`.
         path: The run directory.
-        overwrite: Whether another run there may be replaced.
+        overwrite: Whether a run there may be replaced that is another or done.
+        resume_anyway: Whether one that was stopped goes on although settings,
+            versions or data differ, which is noted as "resumed_anyway".
         model: A network to train as it is; by default one is built and pruned.
         callbacks: More Keras callbacks.
         train: Whether the network is trained and evaluated, or only saved.
@@ -49,28 +61,43 @@ def run(
     Raises:
         FileExistsError: If the directory holds another run, or no run.
         BlockingIOError: If another process has a run there in hand.
-        ValueError: If the network does not fit the data, or training diverged.
+        OSError: If the disc is full.
+        ValueError: If the network does not fit the data or the checkpoint, all
+            of those are damaged, or training diverged.
     """
     kind = {} if train else {"only_pruned": True}
+    replacing = {"overwrite": overwrite, "resume_anyway": resume_anyway}
     # Refused now, not after minutes of loading and scoring.
-    run_directory.check(path, identity(settings) | kind, overwrite=overwrite)
+    me = identity(settings, model) | kind
+    if not overwrite and (result := run_directory.finished(path, me)):
+        print(f"{path} holds this run, which is finished")
+        return result
+    run_directory.check(path, me, **replacing)
+    run_directory.check_place(path)
     data = load_data(settings)
     results = {}
     if model is None:
         model, results["prune_seconds"] = build_and_prune(settings, data)
     check_fits(model, data)
-    summary = snip_tf.summary(model)
-    print(summary, flush=True)
-    given, me = dataclasses.asdict(settings), identity(settings, model) | kind
-    with run_directory.opened(
-        path, given, me, overwrite=overwrite
-    ) as directory:
+    # With momentum, and three checkpoints while the last one is written.
+    copies = 7 if train else 1
+    run_directory.check_place(path, needed=4 * copies * model.count_params())
+    print(snip_tf.summary(model), flush=True)
+    given = dataclasses.asdict(settings)
+    me = identity(settings, model, data=data) | kind
+    with run_directory.opened(path, given, me, **replacing) as directory:
         file = directory / run_directory.MODEL
         if train:
-            progress = _train(settings, model, data, directory, callbacks)
+            progress = fitting.train(
+                settings, model, data, directory, callbacks
+            )
             results |= _evaluate(settings, model, data, file, progress)
         else:
             run_directory.save_model(model, file)
+        summary = snip_tf.summary(model)  # of what is saved
+        config = run_directory.read_config(directory)
+        if noted := config.get(run_directory.ANYWAY):
+            results[run_directory.ANYWAY] = noted
         result = {
             **given,
             "weights": summary.weights,
@@ -81,13 +108,13 @@ def run(
             **surroundings(),
         }
         run_directory.write_json(directory / run_directory.RESULT, result)
-        (directory / checkpoints.FILE).unlink(missing_ok=True)
+        checkpoints.remove(directory)
     return result
 
 
 def steps_done(path):
     """Returns after how many steps the run in a directory would go on."""
-    return checkpoints.steps_done(pathlib.Path(path) / checkpoints.FILE)
+    return checkpoints.steps_done(pathlib.Path(path))
 
 
 def load_data(settings):
@@ -181,73 +208,6 @@ def check_fits(model, data):
         )
 
 
-def _train(settings, model, data, directory, callbacks):
-    """Trains a network to the last step; returns the `checkpoints.Progress`."""
-    recipe, period = settings.recipe, settings.validate_every
-    without_l2 = keras.metrics.SparseCategoricalCrossentropy(
-        from_logits=True, name="cross_entropy"
-    )
-    training.compile_model(
-        model,
-        recipe,
-        steps_per_execution=max(n for n in range(1, 51) if period % n == 0),
-        metrics=[without_l2],
-    )
-    progress = checkpoints.restore(directory / checkpoints.FILE, model)
-    if progress.step:
-        print(f"Going on after {progress.step:,} steps", flush=True)
-    validation = None
-    if len(data.validation.labels):
-        validation = data_module.evaluation_batches(data, "validation")
-    test = data_module.evaluation_batches(data, "test")
-    if settings.random_labels:
-        data = data_module.with_shuffled_labels(data, seed=settings.seed)
-    model.fit(
-        data_module.training_batches(
-            data,
-            batch_size=recipe.batch_size,
-            seed=settings.seed,
-            start=progress.step,
-            stop=recipe.steps,
-            augment=settings.dataset.startswith("cifar"),
-        ),
-        steps_per_epoch=period,
-        initial_epoch=progress.step // period,
-        epochs=recipe.steps // period,
-        validation_data=validation,
-        shuffle=False,
-        callbacks=[
-            keras.callbacks.TerminateOnNaN(),
-            _TestErrors(test),
-            checkpoints.Checkpoints(directory, progress, settings),
-            *callbacks,
-        ],
-        # A bar where somebody looks on, one line a period elsewhere.
-        verbose=1 if sys.stdout.isatty() else 2,
-    )
-    if model.stop_training:
-        # It would only diverge again.
-        (directory / checkpoints.FILE).unlink(missing_ok=True)
-        raise ValueError(
-            "The loss must be finite: the training diverged before step "
-            f"{progress.step:,}"
-        )
-    return progress
-
-
-class _TestErrors(keras.callbacks.Callback):
-    """Adds the test error to what is reported of each period, nothing else."""
-
-    def __init__(self, test):
-        super().__init__()
-        self._test = test
-
-    def on_epoch_end(self, epoch, logs):
-        """Ends a period."""
-        found = self.model.evaluate(self._test, verbose=0, return_dict=True)
-        logs["test_error"] = _percentage(found["accuracy"])
-
-
 def _evaluate(settings, model, data, file, progress):
     """Returns the results of a trained network, and saves it."""
     test = data_module.evaluation_batches(data, "test")
@@ -262,8 +222,8 @@ def _evaluate(settings, model, data, file, progress):
         "test_errors": errors,
         "test_error_at_best_validation": accuracy and errors[best],
         "best_validation_step": accuracy and (best + 1) * period,
-        "validation_error": accuracy and _percentage(accuracy[-1]),
-        "train_error": _percentage(history["accuracy"][-1]),
+        "validation_error": accuracy and fitting.percentage(accuracy[-1]),
+        "train_error": fitting.percentage(history["accuracy"][-1]),
         "train_loss": history["loss"][-1],
         # The mean over each period, without L2.
         "train_cross_entropies": history["cross_entropy"],
@@ -279,9 +239,4 @@ def error_of(model, batches):
             "The loss must be finite: the training diverged. Received: "
             f"loss={results['loss']}"
         )
-    return _percentage(results["accuracy"])
-
-
-def _percentage(accuracy):
-    """Returns the error in percent, free of single precision's last digits."""
-    return round(100 * (1 - accuracy), 4)
+    return fitting.percentage(results["accuracy"])

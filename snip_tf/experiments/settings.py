@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from snip_tf import masks, training
+from snip_tf import _checks, training
 
 # Lee et al. 2019, Tables 1 and 2.
 SPARSITIES = {
@@ -97,13 +97,18 @@ class Settings:
 
     def __post_init__(self):
         # Refused now, not after minutes of loading and tracing.
-        if not self.validate_every or self.recipe.steps % self.validate_every:
+        if not isinstance(self.recipe, training.Recipe):
+            raise ValueError(
+                f"`recipe` must be a `Recipe`. Received: recipe={self.recipe!r}"
+            )
+        _checks.whole("validate_every", self.validate_every, 1)
+        if self.recipe.steps % self.validate_every:
             raise ValueError(
                 "`validate_every` must divide the number of steps. Received: "
                 f"validate_every={self.validate_every}, "
                 f"steps={self.recipe.steps}"
             )
-        masks.check_sparsity(self.sparsity)
+        _checks.check_number("sparsity", self.sparsity, 1)
         for name in self.network_options:
             if self.model not in _OPTIONS[name]:
                 raise ValueError(

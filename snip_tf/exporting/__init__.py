@@ -8,12 +8,14 @@ import pathlib
 
 import keras
 
-from snip_tf import _atomic, _keras, compaction, conversion, layers
+from snip_tf import _atomic, _checks, _keras, compaction, conversion, layers
 from snip_tf.compaction.graph import is_graph
+from snip_tf.exporting import digests
 from snip_tf.overriding import overridden
 
 _SAVED_MODEL = ("saved_model.pb", "variables", "assets", "fingerprint.pb")
-# What a directory of each format holds: always the first, and nothing else.
+# What a directory of each format holds: always the first; the digests of all;
+# and nothing else.
 _FILES = {
     "saved_model": _SAVED_MODEL,
     "sparse_saved_model": _SAVED_MODEL,
@@ -37,7 +39,8 @@ def export(
     """Writes a pruned model in a format that needs no snip_tf to run.
 
     The model is left as it is. The directory is written whole or not at all:
-    an export that fails or is interrupted leaves what was there before.
+    an export that fails or is interrupted leaves what was there before. In it
+    is SHA256SUMS: `sha256sum --check SHA256SUMS` tells if a file was damaged.
 
         >>> model = snip_tf.models.build("lenet_300_100")
         >>> path = snip_tf.export(model, tempfile.mkdtemp(), format="keras")
@@ -82,7 +85,8 @@ def export(
     )
     _check_options(model, format, options)
     # A link is followed: what it leads to is replaced.
-    directory = pathlib.Path(directory).resolve()
+    with _checks.naming(directory=directory):
+        directory = pathlib.Path(directory).resolve()
     _check_directory(directory, overwrite)
     if compact is None:
         compact = format == "litert" and is_graph(model)
@@ -90,6 +94,7 @@ def export(
         model = compaction.compact(model)
     with _atomic.replaced(directory) as part, conversion.stripped(model):
         _write(model, part, format, options)
+        digests.write(part)
     is_file = len(_FILES[format]) == 1
     return directory / _FILES[format][0] if is_file else directory
 
@@ -122,11 +127,7 @@ def _write(model, directory, format, options):
 
 
 def _check_options(model, format, options):
-    if format not in FORMATS:
-        raise ValueError(
-            f"`format` must be one of {', '.join(FORMATS)}. "
-            f"Received: format={format!r}"
-        )
+    _checks.check_one_of("format", format, FORMATS)
     layers.masked_layers(model)  # refused if there are none
     if format != "keras" and keras.backend.backend() != "tensorflow":
         raise ValueError(
@@ -147,9 +148,11 @@ def _check_directory(directory, overwrite):
     """Refuses to replace what is no earlier export, or not to be replaced."""
     if not directory.exists():
         return
-    names = {path.name for path in directory.iterdir()}
+    inside = directory.iterdir() if directory.is_dir() else [directory]
+    names = {path.name for path in inside}
     is_export = any(
-        files[0] in names and names <= set(files) for files in _FILES.values()
+        files[0] in names and names <= {*files, digests.NAME}
+        for files in _FILES.values()
     )
     if names and not (is_export and overwrite):
         raise FileExistsError(

@@ -12,9 +12,10 @@ unless the zeros come in blocks.
 import tempfile
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from snip_tf import _keras, overriding
+from snip_tf import _checks, _keras, overriding
 from snip_tf.exporting import litert_int8, litert_loops, saved_model
 from snip_tf.exporting.litert_sparse import stored_weights, with_sparse_weights
 
@@ -99,12 +100,8 @@ class _Float32(keras.DTypePolicy):
 
 
 def _check_options(model, quantization, calibration_data):
-    if quantization not in (None, *QUANTIZATIONS):
-        raise ValueError(
-            f"`quantization` must be None or one of {QUANTIZATIONS}. "
-            f"Received: quantization={quantization!r}"
-        )
-    if (quantization == "int8") != (calibration_data is not None):
+    _checks.check_one_of("quantization", quantization, (None, *QUANTIZATIONS))
+    if (quantization == "int8") != np.iterable(calibration_data):
         raise ValueError(
             "`calibration_data` must be example inputs if, and only if, "
             "`quantization` is 'int8'. Received: "

@@ -6,7 +6,11 @@ and leaves the model as it was; what it has no use for, it ignores. A new one
 is a file here and a row of the table.
 """
 
+from snip_tf._checks import check_one_of
 from snip_tf.scores.controls import magnitude, random, shuffled_sensitivity
+from snip_tf.scores.grasp import grasp
+from snip_tf.scores.obd import obd
+from snip_tf.scores.synflow import synflow
 from snip_tf.scores.warm_up import warmed_up
 from snip_tf.scoring import sensitivity
 
@@ -15,15 +19,24 @@ SCORES = {
     "random": random,
     "magnitude": magnitude,
     "shuffled": shuffled_sensitivity,
+    "grasp": grasp,
+    "synflow": synflow,
+    "obd": obd,
+    # In many steps, of which `stepwise` knows.
+    "snip_iterative": sensitivity,
+    "force": sensitivity,
 }
 
 __all__ = [
     "SCORES",
     "get",
+    "grasp",
     "magnitude",
+    "obd",
     "random",
     "sensitivity",
     "shuffled_sensitivity",
+    "synflow",
     "warmed_up",
 ]
 
@@ -36,9 +49,5 @@ def get(criterion):
     """
     if callable(criterion):
         return criterion
-    if criterion not in SCORES:
-        raise ValueError(
-            f"`criterion` must be a score or one of {', '.join(SCORES)}. "
-            f"Received: criterion={criterion!r}"
-        )
+    check_one_of("criterion", criterion, SCORES)
     return SCORES[criterion]

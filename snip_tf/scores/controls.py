@@ -8,13 +8,14 @@ weights, than chance with its own share for each layer?
 import keras
 import numpy as np
 
-from snip_tf import layers, scoring
+from snip_tf import _checks, layers, scoring
 
 
 def random(model, x=None, y=None, *, loss=None, training=False, seed=0):
     """Returns scores drawn uniformly from (0, 1]; needs no data."""
     del x, y, loss, training
-    generator = np.random.default_rng(seed)
+    with _checks.naming(seed=seed):
+        generator = np.random.default_rng(seed)
     return [
         (1 - generator.random(mask.shape)).astype(np.float32)
         for _, mask in layers.masked_weights(model)
@@ -43,7 +44,8 @@ def shuffled_sensitivity(model, x, y=None, *, seed=0, **options):
         seed: Of the shuffle.
         **options: Passed to `sensitivity`.
     """
-    generator = np.random.default_rng(seed)
+    with _checks.naming(seed=seed):
+        generator = np.random.default_rng(seed)
     scores = scoring.sensitivity(model, x, y, **options)
     for score, (_, mask) in zip(
         scores, layers.masked_weights(model), strict=True

@@ -6,7 +6,7 @@ import itertools
 
 import keras
 
-from snip_tf import _keras, overriding
+from snip_tf import _batches, _checks, _keras, overriding
 
 
 @contextlib.contextmanager
@@ -41,7 +41,8 @@ def warmed_up(model, x):
     ]
     try:
         with overriding.overridden(norms, "call", _in_training_mode):
-            model(x, training=False)
+            with _checks.naming(x=x):
+                model(_batches.array_of(x), training=False)
         yield
     finally:
         for norm, momentum, mean, variance in before:

@@ -353,26 +353,6 @@ def test_a_killed_runner_leaves_whole_lines_and_the_next_one_ends(tmp_path):
     assert "Traceback" in (left / "log.txt").read_text()
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="needs /proc")
-def test_a_stopped_runner_stops_its_workers_and_says_how_to_go_on(tmp_path):
-    process = subprocess.Popen(
-        [sys.executable, _SCRIPT]
-        + ["--experiment=table_1", "--dataset=mnist_5k", "--only=300_100-0-"],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    wait_for(lambda: children_of(process.pid))
-    workers = children_of(process.pid)
-    process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate()
-    assert process.returncode == 130
-    assert "Stopped." in output
-    assert all(is_gone(pid) for pid in workers)
-
-
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

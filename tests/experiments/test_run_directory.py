@@ -1,7 +1,10 @@
 import contextlib
+import hashlib
 import json
 import os
 
+import keras
+import numpy as np
 import pytest
 
 import snip_tf
@@ -29,14 +32,15 @@ def finished(tmp_path):
 def stopped(tmp_path, monkeypatch):
     """The directory of a run that was stopped."""
     directory = create(tmp_path / "run")
-    (directory / "checkpoint.npz").write_text("its state")
+    digest = hashlib.sha256(b"its state").digest()
+    (directory / "checkpoint.npz").write_bytes(b"its state" + digest)
     (directory / "history.csv").write_text("step")
     monkeypatch.setattr(run_directory.checkpoints, "steps_done", steps_done)
     return directory
 
 
-def steps_done(path):
-    return 10 if path.exists() else 0
+def steps_done(directory):
+    return 10 if (directory / "checkpoint.npz").exists() else 0
 
 
 def test_a_new_directory_is_made_with_its_parents(tmp_path):
@@ -54,6 +58,12 @@ def test_a_finished_run_is_never_overwritten_unasked(finished):
 def test_overwrite_clears_a_finished_run(finished):
     create(finished, overwrite=True)
     assert os.listdir(finished) == ["config.json"]
+
+
+def test_what_was_killed_before_it_had_a_config_is_begun_anew(tmp_path):
+    (tmp_path / ".config.json-x1y2").mkdir()
+    create(tmp_path)
+    assert os.listdir(tmp_path) == ["config.json"]
 
 
 def test_an_unfinished_run_is_replaced(finished):
@@ -119,15 +129,89 @@ def test_a_model_that_cannot_be_saved_leaves_the_old_one(tmp_path, monkeypatch):
     path.write_text("old")
     model = snip_tf.models.build("lenet_300_100")
 
-    def fail(beside):
-        beside.write_text("half")
+    def full(_descriptor):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(model, "save", fail)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
         run_directory.save_model(model, path)
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["model.keras"]
+
+
+def test_a_saved_model_is_what_keras_saves(tmp_path):
+    model = snip_tf.models.build("lenet_300_100")
+    run_directory.save_model(model, tmp_path / "model.keras")
+    saved = keras.models.load_model(tmp_path / "model.keras")
+    for one, other in zip(
+        saved.get_weights(), model.get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("place", "needed", "message"),
+    [
+        ("file/run", 0, "run must be writable .*Not a directory"),
+        ("/proc/1/run", 0, "run must be writable"),
+        ("new/run", 2**60, "No space left: 1,152,921,504,606,846,976 bytes ne"),
+    ],
+)
+def test_a_place_where_no_run_can_be_is_found_out(
+    place, needed, message, tmp_path
+):
+    (tmp_path / "file").write_text("")
+    run_directory.check_place(tmp_path / "new" / "run", 1_000)
+    with pytest.raises(OSError, match=message):
+        run_directory.check_place(tmp_path / place, needed)
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_the_result_of_the_same_run_is_found(finished):
+    assert run_directory.finished(finished, ME) == {"test_error": 1.5}
+    assert run_directory.finished(finished, {**ME, "seed": 4}) is None
+    assert run_directory.finished(finished.parent, ME) is None
+    (finished / "result.json").write_text("")
+    assert run_directory.finished(finished, ME) is None
+    with pytest.raises(FileExistsError, match="damaged result.json.*--overwr"):
+        create(finished)
+
+
+@pytest.mark.parametrize("text", ["", '{"snip_tf_run": 1, "se', "\0\0"])
+def test_a_damaged_config_beside_a_checkpoint_is_told(text, stopped):
+    (stopped / "config.json").write_text(text)
+    before = sorted(os.listdir(stopped))
+    with pytest.raises(FileExistsError, match="config.json is damaged: --ov"):
+        create(stopped)
+    assert sorted(os.listdir(stopped)) == before
+    create(stopped, overwrite=True)
+    assert os.listdir(stopped) == ["config.json"]
+
+
+def test_checkpoints_that_are_damaged_are_replaced_only_if_asked_to(
+    stopped, monkeypatch
+):
+    monkeypatch.undo()
+    (stopped / "checkpoint.npz").write_bytes(b"its")
+    with pytest.raises(ValueError, match="checkpoint.npz is damaged"):
+        create(stopped)
+    assert (stopped / "checkpoint.npz").exists()
+    create(stopped, overwrite=True)
+    assert os.listdir(stopped) == ["config.json"]
+
+
+def test_another_run_goes_on_if_asked_to_and_what_differs_is_noted(stopped):
+    for steps in (40, 50):
+        other = {**ME, "recipe": {"steps": steps}}
+        assert run_directory.check(stopped, other, resume_anyway=True)
+        create(stopped, other, resume_anyway=True)
+        create(stopped, other)  # and is the same run from then on
+    config = run_directory.read_config(stopped)
+    assert config["recipe"] == {"steps": 50}
+    assert config["resumed_anyway"] == [
+        "recipe.steps (there 30, here 40)",
+        "recipe.steps (there 40, here 50)",
+    ]
 
 
 def test_json_is_what_it_was(tmp_path):
@@ -141,6 +225,7 @@ def test_another_programs_config_is_no_run(overwrite, tmp_path):
     """As in the directory of another library's model."""
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     (tmp_path / "logs").mkdir()
+    (tmp_path / "checkpoint.npz").write_text("of theirs")
     with pytest.raises(FileExistsError, match="an earlier run. Received"):
         create(tmp_path, overwrite=overwrite)
     config = (tmp_path / "config.json").read_text()

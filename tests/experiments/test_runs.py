@@ -1,6 +1,7 @@
 """A run: what each setting changes, what is reported, how it goes on."""
 
 import dataclasses
+import json
 
 import keras
 import numpy as np
@@ -10,7 +11,14 @@ import tensorflow as tf
 import snip_tf
 from snip_tf import data as data_module
 from snip_tf import training
-from snip_tf.experiments import checkpoints, run_directory, runs
+from snip_tf.experiments import (
+    checkpoints,
+    estimates,
+    fitting,
+    provenance,
+    run_directory,
+    runs,
+)
 
 SMALL = runs.Settings(
     model="lenet_300_100",
@@ -147,7 +155,7 @@ def test_without_held_out_images_there_is_no_validation(tmp_path):
 def test_testing_after_each_period_leaves_training_as_it_is(
     tmp_path, monkeypatch
 ):
-    test = runs._TestErrors.on_epoch_end
+    test = fitting._TestErrors.on_epoch_end
     settings = dataclasses.replace(SMALL, batch_norm=True)
 
     def state(model):
@@ -163,11 +171,11 @@ def test_testing_after_each_period_leaves_training_as_it_is(
         assert logs == reported
         logs["test_error"] = epoch  # not at all, where the next runs
 
-    monkeypatch.setattr(runs._TestErrors, "on_epoch_end", watched)
+    monkeypatch.setattr(fitting._TestErrors, "on_epoch_end", watched)
     tested = runs.run(settings, tmp_path / "tested")
     assert tested["test_errors"] == [0, 1, 2]
     monkeypatch.setattr(
-        runs._TestErrors,
+        fitting._TestErrors,
         "on_epoch_end",
         lambda self, epoch, logs: logs.update(test_error=epoch),
     )
@@ -253,26 +261,37 @@ def test_an_error_is_the_percentage_of_wrong_classes(small_model, small_batch):
 
 
 class Stopping(keras.callbacks.Callback):
+    """Stops a run after its next validation, or where Keras looks up in it."""
+
+    def __init__(self, in_period=False):
+        super().__init__()
+        self._in_period = in_period
+
     def on_epoch_end(self, epoch, logs=None):
         raise InterruptedError
 
+    def on_train_batch_end(self, batch, logs=None):
+        if self._in_period:
+            raise InterruptedError
 
-def stop(settings, path):
-    """Starts a run that is stopped after its next validation."""
+
+def stop(settings, path, **options):
+    """Starts a run that is stopped."""
     with pytest.raises(InterruptedError):
-        runs.run(settings, path, callbacks=[Stopping()])
+        runs.run(settings, path, callbacks=[Stopping(**options)])
 
 
 def test_a_run_that_was_stopped_goes_on_by_itself_to_the_same_numbers(
     tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr(checkpoints, "SECONDS", 0)
+    monkeypatch.setattr(estimates, "steps_at_a_time", lambda *_: 5)
     path = tmp_path / "run"
-    for steps in (10, 20):
-        stop(SMALL, path)
+    for steps in (5, 10, 15):
+        stop(SMALL, path, in_period=steps % 10 > 0)
         assert runs.steps_done(path) == steps
     result = runs.run(SMALL, path, overwrite=True)  # of other runs
-    assert "Going on after 20 steps" in capsys.readouterr().out
+    assert "Going on after 15 steps" in capsys.readouterr().out
     assert {entry.name for entry in path.iterdir()} == {
         "config.json",
         "history.csv",
@@ -303,12 +322,45 @@ def test_a_run_that_was_stopped_goes_on_by_itself_to_the_same_numbers(
     column = [line.split(",")[-1] for line in history]
     assert column == ["test_error", *map(str, result["test_errors"])]
 
+    def never(*_, **__):
+        raise AssertionError
+
+    monkeypatch.setattr(runs, "load_data", never)
+    found = runs.run(SMALL, path)  # which is finished
+    assert found == json.loads(json.dumps(result))
+    assert (
+        f"{path} holds this run, which is finished" in capsys.readouterr().out
+    )
+    with pytest.raises(FileExistsError, match="already holds a finished run"):
+        runs.run(dataclasses.replace(SMALL, seed=1), path)
+
 
 def test_another_run_is_refused_by_what_differs(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoints, "SECONDS", 0)
     path = tmp_path / "run"
     stop(SMALL, path)
     faster = dataclasses.replace(SMALL.recipe, learning_rate=0.2)
+
+    def with_arithmetic(number):
+        with monkeypatch.context() as patched:
+            patched.setattr(provenance, "ARITHMETIC", number)
+            runs.run(SMALL, path)
+
+    def with_version(version):
+        with monkeypatch.context() as patched:
+            patched.setattr(
+                provenance.platform, "python_version", lambda: version
+            )
+            runs.run(SMALL, path)
+
+    def with_other_data():
+        """Of one label more that is wrong, and validated on."""
+        data = runs.load_data(SMALL)
+        data.validation.labels[0] += 1
+        with monkeypatch.context() as patched:
+            patched.setattr(runs, "load_data", lambda _: data)
+            runs.run(SMALL, path)
+
     for other, message in (
         (
             lambda: runs.run(dataclasses.replace(SMALL, seed=1), path),
@@ -317,6 +369,15 @@ def test_another_run_is_refused_by_what_differs(tmp_path, monkeypatch):
         (
             lambda: runs.run(dataclasses.replace(SMALL, recipe=faster), path),
             r"in recipe.learning_rate \(there 0.1, here 0.2\)\. .*--overwrite",
+        ),
+        (lambda: with_arithmetic(2), r"in arithmetic \(there 1, here 2\)"),
+        (
+            lambda: with_version("3.0"),
+            r"in versions.python \(there 3.*here 3.0",
+        ),
+        (
+            lambda: with_other_data(),
+            r"in data \(there \w+, here \w+\)\. .*anyway",
         ),
         (lambda: runs.run(SMALL, path, train=False), "only_pruned"),
         (lambda: runs.run(SMALL, path, model=other_draw()), "start_weights"),
@@ -327,6 +388,31 @@ def test_another_run_is_refused_by_what_differs(tmp_path, monkeypatch):
         with pytest.raises(BlockingIOError, match="own .*/run, in use by anot"):
             runs.run(SMALL, path)
     assert runs.steps_done(path) == 10
+    fast = dataclasses.replace(SMALL, recipe=faster)
+    result = runs.run(fast, path, resume_anyway=True)
+    apart = ["recipe.learning_rate (there 0.1, here 0.2)"]
+    assert result["resumed_anyway"] == apart
+    assert run_directory.read_config(path)["resumed_anyway"] == apart
+    assert len(result["train_cross_entropies"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"validate_every": 15}, "validate_every=15"),
+        ({"recipe": SMALL.recipe.scaled_to(5), "validate_every": 5}, "steps=5"),
+        ({"model": "lenet_5_caffe"}, "only with the network and the optimizer"),
+    ],
+)
+def test_what_cannot_go_on_does_not_even_if_asked_to(
+    change, message, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(checkpoints, "SECONDS", 0)
+    stop(SMALL, tmp_path / "run")
+    other = dataclasses.replace(SMALL, **change)
+    with pytest.raises(ValueError, match=message):
+        runs.run(other, tmp_path / "run", resume_anyway=True)
+    assert runs.steps_done(tmp_path / "run") == 10
 
 
 def other_draw():

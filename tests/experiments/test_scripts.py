@@ -94,7 +94,8 @@ def test_a_run_directory_holds_settings_history_model_and_result(place):
     result = result_of(place / "trained")
     config = json.loads((place / "trained" / "config.json").read_text())
     assert config.pop("snip_tf_run") == 1
-    assert len(config.pop("start_weights")) == 16
+    for name in ("start_weights", "data"):
+        assert len(config.pop(name)) == 16
     assert config == {name: result[name] for name in config}
     assert result["backend"] == "tensorflow"
     assert config["pruned_model"] == "pruned/model.keras"
@@ -171,7 +172,7 @@ def test_the_same_seed_gives_the_same_run(place):
                 "--sparsity=0.9",
                 "--run_dir=file/run",
             ],
-            "error: .*Not a directory: .file/run",
+            "error: .*file/run must be writable .*Not a directory",
         ),
         (
             "prune.py",
@@ -187,6 +188,11 @@ def test_the_same_seed_gives_the_same_run(place):
             "train.py",
             ["--model=lenet_300_100", "--reinit"],
             "Without --sparsity nothing is pruned.*contradicts --reinit",
+        ),
+        (
+            "train.py",
+            ["--model=lenet_300_100", "--resume_anyway", "--overwrite"],
+            "--resume_anyway replaces nothing, which contradicts --overwrite",
         ),
         (
             "evaluate.py",
@@ -213,13 +219,18 @@ def test_bad_input_ends_with_one_clear_line(script, flags, message, tmp_path):
     assert sorted(tmp_path.iterdir()) == before  # nothing half-written
 
 
-def test_a_finished_run_is_refused_before_any_work(place):
-    status, output = run_forked(
-        "train.py",
+def test_a_finished_run_is_not_done_again_and_another_is_refused(place):
+    """So `until train.py ...; do :; done` comes to its end."""
+    flags = (
         "--pruned_model=pruned/model.keras",
         "--run_dir=trained",
         *_RUN,
-        cwd=place,
     )
-    assert status == 1
+    before = result_of(place / "trained")
+    status, output = run_forked("train.py", *flags, cwd=place)
+    assert status == 0, output
+    assert "trained holds this run, which is finished\n" in output
+    assert result_of(place / "trained") == before
+    status, output = run_forked("train.py", *flags, "--seed=1", cwd=place)
+    assert status == 1, output
     assert "already holds a finished run" in output

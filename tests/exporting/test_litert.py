@@ -303,7 +303,7 @@ def test_unknown_quantization_is_refused():
     with pytest.raises(ValueError) as error:
         litert.convert(sparse(odd_widths), quantization="int4")
     assert str(error.value) == (
-        "`quantization` must be None or one of ('float16', 'int8'). "
+        "`quantization` must be one of None, float16, int8. "
         "Received: quantization='int4'"
     )
 

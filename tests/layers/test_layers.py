@@ -469,6 +469,35 @@ def test_model_that_is_not_built_is_refused():
         layers.masked_layers(model)
 
 
+@each([row for row in ROWS if "kernel" in vars(getattr(layers, row.name, row))])
+def test_unit_axes_count_the_units_that_a_kernel_joins(row):
+    model = with_masks_of_ones(build_random(row))
+    (layer,), inputs = layers.masked_layers(model), batch(row)
+    (kernel, mask), (bias, _) = layer.masked_weights()
+    assert layer.unit_axes(bias) is None
+
+    def without(axes, unit):
+        where = [slice(None)] * len(mask.shape)
+        for axis in axes:
+            where[axis] = unit
+        removed = np.ones(mask.shape)
+        removed[tuple(where)] = 0
+        mask.assign(removed)
+        return np.array(model(inputs))
+
+    (axis,), axes = layer.unit_axes(kernel)
+    expected = np.array(model(inputs))
+    changed = (without(axes, 1) != expected).reshape(-1, expected.shape[-1])
+    shape = [kernel.shape[axis] for axis in axes]
+    unit = np.ravel_multi_index([1] * len(axes), shape)
+    assert list(np.flatnonzero(changed.any(axis=0))) == [unit]
+    expected = without([axis], 0)
+    inputs[..., :: kernel.shape[axis]] += 1  # this unit, in every group
+    np.testing.assert_array_equal(model(inputs), expected)
+    mask.assign(np.ones(mask.shape))
+    assert not np.allclose(model(inputs), expected)
+
+
 # Training.
 
 

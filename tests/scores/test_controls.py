@@ -76,7 +76,7 @@ def test_every_score_keeps_the_contract(name, small_model, small_batch):
     found = scores.get(name)(small_model, *small_batch, **options)
     shapes = [mask.shape for mask in snip_tf.get_masks(small_model)]
     assert [score.shape for score in found] == shapes
-    assert all(score.dtype == np.float32 for score in found)
+    assert all(score.dtype.kind == "f" for score in found)
     assert min(score.min() for score in found) >= 0
     for weight, old in zip(small_model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(weight, old)
@@ -96,6 +96,6 @@ def test_prune_takes_a_loss_whatever_the_score(small_model, small_batch):
 
 
 def test_a_score_that_is_not_there_is_refused(small_model, small_batch):
-    message = "one of snip, random, magnitude, shuffled. .*criterion='snap'"
+    message = "one of snip, random, magnitude, shuffled, .*criterion='snap'"
     with pytest.raises(ValueError, match=message):
         snip_tf.prune(small_model, *small_batch, sparsity=0.5, criterion="snap")

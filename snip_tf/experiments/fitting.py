@@ -1,0 +1,105 @@
+"""Training a run to its last step, from wherever it was stopped."""
+
+import sys
+
+import keras
+
+from snip_tf import data as data_module
+from snip_tf import training
+from snip_tf.experiments import checkpoints, estimates, stopping
+
+
+def train(settings, model, data, directory, callbacks):
+    """Trains a network to the last step; returns the `checkpoints.Progress`."""
+    recipe, period = settings.recipe, settings.validate_every
+    without_l2 = keras.metrics.SparseCategoricalCrossentropy(
+        from_logits=True, name="cross_entropy"
+    )
+    training.compile_model(
+        model,
+        recipe,
+        steps_per_execution=estimates.steps_at_a_time(settings.model, period),
+        metrics=[without_l2],
+    )
+    progress = checkpoints.restore(directory, model)
+    _check_periods(progress, recipe.steps, period)
+    validation = None
+    if len(data.validation.labels):
+        validation = data_module.evaluation_batches(data, "validation")
+    test = data_module.evaluation_batches(data, "test")
+    if progress.metrics:  # Keras makes their variables at the first batch
+        model.evaluate(test, steps=1, verbose=0)
+    if settings.random_labels:
+        data = data_module.with_shuffled_labels(data, seed=settings.seed)
+    own = [
+        keras.callbacks.TerminateOnNaN(),
+        _TestErrors(test),
+        checkpoints.Checkpoints(directory, progress, settings),
+    ]
+    while progress.step < recipe.steps:
+        with stopping.saved_first():
+            _fit(
+                settings, model, data, progress, validation, [*own, *callbacks]
+            )
+        if model.stop_training:
+            # It would only diverge again.
+            checkpoints.remove(directory)
+            raise ValueError(
+                "The loss must be finite: the training diverged before step "
+                f"{progress.step:,}"
+            )
+    return progress
+
+
+def _fit(settings, model, data, progress, validation, callbacks):
+    """Trains to the last step; or only to that of a period that was cut."""
+    recipe, period = settings.recipe, settings.validate_every
+    rest = -progress.step % period
+    stop = progress.step + rest if rest else recipe.steps
+    model.fit(
+        data_module.training_batches(
+            data,
+            batch_size=recipe.batch_size,
+            seed=settings.seed,
+            start=progress.step,
+            stop=stop,
+            augment=settings.dataset.startswith("cifar"),
+        ),
+        steps_per_epoch=rest or period,
+        initial_epoch=progress.step // period,
+        epochs=stop // period,
+        validation_data=validation,
+        shuffle=False,
+        callbacks=callbacks,
+        # A bar where somebody looks on, one line a period elsewhere.
+        verbose=1 if sys.stdout.isatty() else 2,
+    )
+
+
+def _check_periods(progress, steps, period):
+    """Refuses other periods, or fewer steps, than a run has behind it."""
+    periods = len(progress.history.get("loss", ()))
+    if periods != progress.step // period or progress.step > steps:
+        raise ValueError(
+            "A run can go on only with the periods of its checkpoint, and to "
+            f"more steps than its {progress.step:,}. Received: "
+            f"validate_every={period}, steps={steps}"
+        )
+
+
+class _TestErrors(keras.callbacks.Callback):
+    """Adds the test error to what is reported of each period, nothing else."""
+
+    def __init__(self, test):
+        super().__init__()
+        self._test = test
+
+    def on_epoch_end(self, epoch, logs):
+        """Ends a period."""
+        found = self.model.evaluate(self._test, verbose=0, return_dict=True)
+        logs["test_error"] = percentage(found["accuracy"])
+
+
+def percentage(accuracy):
+    """Returns the error in percent, free of single precision's last digits."""
+    return round(100 * (1 - accuracy), 4)

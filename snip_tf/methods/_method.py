@@ -1,0 +1,110 @@
+"""What the methods share that change how a model trains."""
+
+import contextlib
+
+import keras
+
+from snip_tf import _keras, layers, overriding
+
+
+class Method(keras.callbacks.Callback):
+    """Changes a model for the length of a block, in which it is fitted.
+
+        with SomeMethod(model) as method:
+            model.fit(x, y, callbacks=[method])
+
+    At the end of the block the model has ordinary masks, and its layers are as
+    they were before. After an error, or Ctrl-C, it keeps its weights and the
+    masks that it had when the block began.
+
+    Args:
+        model: A built Keras model with masked layers, on TensorFlow.
+
+    Raises:
+        ValueError: If it has none, or another backend.
+    """
+
+    def __init__(self, model):
+        super().__init__()
+        if keras.backend.backend() != "tensorflow":
+            raise ValueError(
+                "This method needs Keras' TensorFlow backend. Received: "
+                f"backend={keras.backend.backend()}"
+            )
+        self._pairs = layers.masked_weights(model)
+        self._pruned_model = model
+        self._changes = contextlib.ExitStack()
+
+    def __enter__(self):
+        """Begins the block."""
+        with contextlib.ExitStack() as undo:
+            undo.callback(_trace_anew, self._pruned_model)
+            for _, mask in self._pairs:
+                undo.callback(mask.assign, keras.ops.convert_to_numpy(mask))
+            self._begin()
+            undo.push(self._changes.pop_all())
+            _trace_anew(self._pruned_model)
+            self._changes = undo.pop_all()
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        """Ends it."""
+        masks = None if kind else self._found_masks()
+        self._changes.close()
+        if masks is not None:
+            from snip_tf.masks import set_masks
+
+            set_masks(self._pruned_model, masks)
+
+    def _begin(self):
+        """Changes the model; what undoes it goes onto `_changes`."""
+        raise NotImplementedError
+
+    def _found_masks(self):
+        """Returns the masks of the end; may set the weights."""
+        raise NotImplementedError
+
+    def _override(self, name, wrap):
+        """Replaces a method of the masked layers for the block."""
+        found = layers.masked_layers(self._pruned_model)
+        self._changes.enter_context(overriding.overridden(found, name, wrap))
+
+    def _add_variable(self, layer, name, value):
+        """Adds a trainable variable to a layer for the block.
+
+        Whoever trains on afterwards compiles the model anew.
+        """
+        model = self._pruned_model
+        if model.compiled and model.optimizer.built:
+            raise ValueError(
+                f"`model` must be compiled inside of the {type(self).__name__} "
+                "block, which adds variables. Received: an optimizer that is "
+                "built"
+            )
+        variable = _keras.unlocked(layer).add_weight(
+            name=name, shape=value.shape, dtype="float32", autocast=False
+        )
+        variable.assign(value)
+        self._changes.callback(_keras.untrack, layer, variable)
+        self._changes.callback(_forget_optimizer, model)
+        return variable
+
+    def _add_loss(self, weight, loss):
+        """Adds a function of a weight to the losses for the block."""
+        before = weight.regularizer
+        self._changes.callback(setattr, weight, "regularizer", before)
+
+        def both(value):
+            own = loss(value)
+            return own if before is None else own + before(value)
+
+        weight.regularizer = both
+
+
+def _trace_anew(model):
+    """Makes Keras forget the steps that it traced of the model before."""
+    model.train_function = model.test_function = model.predict_function = None
+
+
+def _forget_optimizer(model):
+    model.optimizer, model.compiled = None, False

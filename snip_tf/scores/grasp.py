@@ -1,0 +1,90 @@
+"""GraSP: what removing a weight would cost of the gradient flow."""
+
+import numpy as np
+import tensorflow as tf
+
+from snip_tf import _batches, layers, scoring
+from snip_tf._keeping import left_as_it_was
+
+
+def grasp(
+    model,
+    x,
+    y=None,
+    *,
+    loss=None,
+    training=False,
+    seed=None,
+    temperature=200.0,
+):
+    """Returns w * (H g) over all weights, shifted so that the least is zero.
+
+    Wang et al. 2020 (Picking Winning Tickets Before Training by Preserving
+    Gradient Flow), eq. 8: without weight w_j the squared norm of the gradient
+    grows by S_j = -w_j (H g)_j, and those of the largest S go. g and H are the
+    gradient and the Hessian of the loss with respect to the weights.
+
+        >>> model = snip_tf.models.build("lenet_300_100")
+        >>> x, y = np.random.rand(10, 28, 28, 1), np.arange(10)
+        >>> loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        >>> snip_tf.scores.grasp(model, x, y, loss=loss)[2].shape
+        (300, 100)
+
+    Args:
+        model: See `sensitivity`.
+        x: See `sensitivity`; a sequence of batches is gone through twice. The
+            authors take ten images of each class.
+        y: See `sensitivity`.
+        loss: See `sensitivity`; of logits.
+        training: See `sensitivity`. The authors' code scores in training mode.
+        seed: Has no effect.
+        temperature: What the outputs are divided by, as in the authors' code.
+
+    Returns:
+        See `sensitivity`; in float64, as the shift would cost smaller numbers
+        their digits.
+
+    Raises:
+        ValueError: See `sensitivity`.
+    """
+    del seed
+    weights = [weight for weight, _ in layers.masked_weights(model)]
+    values = [tf.convert_to_tensor(weight) for weight in weights]
+    loss_at = scoring.loss_of(
+        model, loss, training=training, of=weights, temperature=temperature
+    )
+
+    def gradient(batch):
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(values)
+            value = loss_at(values, *batch)
+        return tape.gradient(value, values, unconnected_gradients="zero")
+
+    def hessian_times(batch):
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(values)
+            parts = zip(gradient(batch), flow, strict=True)
+            value = tf.add_n([tf.reduce_sum(own * g) for own, g in parts])
+        return tape.gradient(value, values, unconnected_gradients="zero")
+
+    with left_as_it_was(model):
+        batches = list(_batches.checked(model, x, y, loss))
+        flow = _mean(gradient, batches)
+        products = _mean(hessian_times, batches)
+    kept_by = np.concatenate(
+        [
+            np.ravel(value.numpy() * np.float64(product))
+            for value, product in zip(values, products, strict=True)
+        ]
+    )
+    return scoring.normalised(kept_by - kept_by.min(), model)
+
+
+def _mean(function, batches):
+    """Returns the mean of lists of tensors, by the batches' examples."""
+    sizes = [_batches.size_of(batch) for batch in batches]
+    total = None
+    for batch, size in zip(batches, sizes, strict=True):
+        found = [part * (size / sum(sizes)) for part in function(batch)]
+        total = found if total is None else list(map(tf.add, total, found))
+    return total

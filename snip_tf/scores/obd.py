@@ -1,0 +1,86 @@
+"""Optimal brain damage: what removing a weight costs, to second order."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from snip_tf import _batches, layers, scoring
+from snip_tf._keeping import left_as_it_was
+
+
+def obd(model, x, y=None, *, loss=None, training=False, seed=None):
+    """Returns h w^2 / 2 of every weight, h its second derivative of the loss.
+
+    LeCun et al. 1990 (Optimal Brain Damage), eq. 2 of Lee et al. 2019. h is the
+    diagonal of the Gauss-Newton matrix of the cross entropy, the mean over the
+    examples of sum_c p_c (d(-log p_c)/dw)^2, p the probabilities that the
+    network gives: where it is piecewise linear in each weight, as with ReLU and
+    max pooling, this is the diagonal of the Hessian itself. Labels do not
+    count. It is meant for a trained network. One backward pass for each example
+    and class: a few hundred examples are enough.
+
+        >>> model = snip_tf.models.build("lenet_300_100")
+        >>> x, y = np.random.rand(2, 28, 28, 1), np.array([3, 7])
+        >>> loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        >>> snip_tf.scores.obd(model, x, y, loss=loss)[2].shape
+        (300, 100)
+
+    Args:
+        model: See `sensitivity`; with one output, a number for each class.
+        x: See `sensitivity`.
+        y: See `sensitivity`.
+        loss: See `sensitivity`; a sparse categorical cross entropy.
+        training: See `sensitivity`.
+        seed: Has no effect.
+
+    Returns:
+        See `sensitivity`.
+
+    Raises:
+        ValueError: See `sensitivity`, and for other losses or outputs.
+    """
+    del seed
+    compiled = model.loss if loss is None else loss
+    shape = getattr(model, "output_shape", None)
+    if not _batches.is_sparse(compiled) or len(shape or ()) != 2:
+        raise ValueError(
+            "`loss` must be a sparse categorical cross entropy, and `model` "
+            "have one output with a number for each class. Received: "
+            f"loss={compiled!r}, outputs of shape {shape}"
+        )
+    weights = [weight for weight, _ in layers.masked_weights(model)]
+    values = [tf.convert_to_tensor(weight) for weight in weights]
+    of_class = scoring.loss_of(model, loss, training=training, of=weights)
+
+    @tf.function
+    def surprise_and_gradients(example, label):
+        """Returns -log p of a class for one example, and its gradients."""
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(values)
+            surprise = of_class(values, example, label)
+        gradients = tape.gradient(
+            surprise, values, unconnected_gradients="zero"
+        )
+        return surprise, gradients
+
+    second = [np.zeros(weight.shape, np.float64) for weight in weights]
+    labels = tf.range(shape[-1])[:, None]
+    with left_as_it_was(model):
+        for inputs, targets, *_ in _batches.checked(model, x, y, loss):
+            for index in range(len(targets)):
+                one = keras.tree.map_structure(
+                    lambda part: tf.convert_to_tensor(
+                        part[index : index + 1]  # noqa: B023
+                    ),
+                    inputs,
+                )
+                for label in labels:
+                    surprise, gradients = surprise_and_gradients(one, label)
+                    probability = np.exp(-np.float64(surprise))
+                    for total, gradient in zip(second, gradients, strict=True):
+                        total += probability * np.square(np.float64(gradient))
+    flat = [
+        np.ravel(total * np.square(value.numpy()))
+        for total, value in zip(second, values, strict=True)
+    ]
+    return scoring.normalised(np.concatenate(flat), model)

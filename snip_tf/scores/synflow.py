@@ -1,0 +1,77 @@
+"""SynFlow: how much of the flow through the network a weight carries."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from snip_tf import layers, scoring
+from snip_tf._keeping import left_as_it_was
+
+
+def synflow(model, x=None, y=None, *, loss=None, training=False, seed=None):
+    """Returns |w| dR/d|w|, R the sum of the outputs of the network |w|.
+
+    Tanaka et al. 2020 (Pruning Neural Networks Without Any Data by Iteratively
+    Conserving Synaptic Flow), eq. 5: all variables are replaced by their
+    absolute values and the inputs are ones, so that no data count. `prune`
+    takes it in 100 steps, as the authors do: at once, whole layers go.
+
+        >>> model = snip_tf.models.build("lenet_300_100")
+        >>> _ = snip_tf.prune(model, None, sparsity=0.99, criterion="synflow")
+        >>> snip_tf.summary(model).kept
+        2666
+
+    Args:
+        model: See `sensitivity`; also on inputs of numbers alone, as ones mean
+            nothing to an embedding.
+        x: One batch of inputs, for their shape; by default that of
+            `model.inputs`, dimensions that are not known being one.
+        y: Has no effect.
+        loss: Has no effect.
+        training: Has no effect: it is scored in inference mode.
+        seed: Has no effect.
+
+    Returns:
+        See `sensitivity`.
+
+    Raises:
+        ValueError: If the model has no masks, for inputs of whole numbers,
+            and where the flow is too large for the model's numbers.
+    """
+    del y, loss, training, seed
+    pairs = layers.masked_weights(model)
+    values = [(v, tf.abs(v.value)) for v in model.variables if _is_float(v)]
+    by_variable = {id(variable): value for variable, value in values}
+    weights = [by_variable[id(weight)] for weight, _ in pairs]
+    if x is None:
+        x = model.input if len(model.inputs) > 1 else model.inputs[0]
+    ones = keras.tree.map_structure(_ones, x)
+    with (
+        left_as_it_was(model),
+        tf.GradientTape(watch_accessed_variables=False) as tape,
+        keras.StatelessScope(values),
+    ):
+        tape.watch(weights)
+        outputs = keras.tree.flatten(model(ones, training=False))
+        flow = tf.add_n([tf.reduce_sum(output) for output in outputs])
+    gradients = tape.gradient(flow, weights, unconnected_gradients="zero")
+    scores = [
+        np.ravel(weight * tf.cast(gradient, weight.dtype))
+        for weight, gradient in zip(weights, gradients, strict=True)
+    ]
+    return scoring.normalised(np.concatenate(scores), model)
+
+
+def _is_float(variable):
+    return keras.backend.is_float_dtype(variable.dtype)
+
+
+def _ones(inputs):
+    """Returns one example of ones for a batch, or for a symbolic input."""
+    dtype = keras.backend.standardize_dtype(inputs.dtype)
+    if not keras.backend.is_float_dtype(dtype):
+        raise ValueError(
+            "`model` must take numbers that are not whole: SynFlow puts ones "
+            f"into it. Received: inputs of {dtype}"
+        )
+    return tf.ones((1, *(size or 1 for size in inputs.shape[1:])), dtype)
