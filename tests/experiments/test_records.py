@@ -21,7 +21,7 @@ def line(name, run, **result):
 
 
 def test_a_line_has_all_settings():
-    run = run_of("table_1", "^lenet_300_100-0.95-seed1")
+    run = run_of("table_1", "^lenet_300_100-0.95-seed1$")
     written = line("table_1", run, test_error=1.5)
     assert json.loads(json.dumps(written)) == {
         "experiment": "table_1",

@@ -13,6 +13,7 @@ import snip_tf
 from snip_tf.experiments import run_directory
 
 _RUN = ("--dataset=mnist_5k", "--steps=40", "--validate_every=20")
+_RUN += ("--validation_fraction=0",)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,6 @@ def place(tmp_path_factory):
         "train.py",
         "--pruned_model=pruned/model.keras",
         "--run_dir=trained",
-        "--validation_fraction=0",
         *_RUN,
         cwd=place,
     )
