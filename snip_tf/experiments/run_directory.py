@@ -73,13 +73,14 @@ def check(path, identity, *, overwrite=False, resume_anyway=False):
             f"{damage if ours else ''}The run directory must be new, empty or "
             f"hold an earlier run. Received: {path}"
         )
+    apart = provenance.differences(identity, config or identity)
+    differs = f"It differs in {', '.join(apart) or f'a damaged {RESULT}'}."
     if (path / RESULT).exists():
         if overwrite:
             return False
         raise FileExistsError(
-            f"{path} already holds a finished run, another or with a damaged "
-            f"{RESULT}: choose another --run_dir, or pass --overwrite to "
-            "replace it"
+            f"{path} already holds a finished run. {differs} Choose another "
+            "--run_dir, or pass --overwrite to replace it"
         )
     try:
         steps = checkpoints.steps_done(path)
@@ -87,12 +88,11 @@ def check(path, identity, *, overwrite=False, resume_anyway=False):
         if overwrite:
             return False
         raise
-    apart = provenance.differences(identity, config) if steps else []
-    if apart and not (overwrite or resume_anyway):
+    if steps and apart and not (overwrite or resume_anyway):
         raise FileExistsError(
-            f"{path} holds another run, stopped after {steps:,} steps. It "
-            f"differs in {', '.join(apart)}. Choose another --run_dir, or pass "
-            "--overwrite to replace it, --resume_anyway to go on with it"
+            f"{path} holds another run, stopped after {steps:,} steps. "
+            f"{differs} Choose another --run_dir, or pass --overwrite to "
+            "replace it, --resume_anyway to go on with it"
         )
     return bool(steps) and (resume_anyway or not apart)
 

@@ -224,6 +224,7 @@ def test_a_finished_run_is_not_done_again_and_another_is_refused(place):
     flags = (
         "--pruned_model=pruned/model.keras",
         "--run_dir=trained",
+        "--validation_fraction=0",
         *_RUN,
     )
     before = result_of(place / "trained")
