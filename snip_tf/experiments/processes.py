@@ -56,8 +56,9 @@ def replies(jobs, *, workers):
         for future in concurrent.futures.as_completed(futures):
             yield futures[future], future.result()
     finally:
+        executor.shutdown(wait=False, cancel_futures=True)  # none begins now
         os.close(open_end)
-        executor.shutdown(cancel_futures=True)
+        executor.shutdown()
         os.close(their_end)
 
 

@@ -62,13 +62,13 @@ DESIGNS = {
 }
 _BN, _BN_ALL, _BN_RELU = ("bn",), ("bn", "all"), ("bn", "relu")
 _BN_ALL_LAST = ("bn", "all", "lastdense")
-# What comes nearest to Table 1, see results/protocol.md.
+# What was chosen of those in results/protocol.md.
 PRESETS = {"paper_lenets": _BN_ALL}
 PRESET_NOTE = (
-    "The rows named preset have the protocol that comes nearest to Table 1, of "
-    "those that were tried ([protocol](protocol.md): "
-    f"{', '.join(PRESETS['paper_lenets'])}), at a rate of 0.1; the others that "
-    "of the text."
+    "The rows named preset have the protocol of --preset=paper_lenets, chosen "
+    "of those that were searched for one that gives Table 1 "
+    f"([protocol](protocol.md): {', '.join(PRESETS['paper_lenets'])}), at a "
+    "rate of 0.1; the others have that of the text."
 )
 # What the factors of a dense network can be.
 _DENSE = {

@@ -142,14 +142,20 @@ def opened(path, settings, identity, *, overwrite=False, resume_anyway=False):
             for half_written in path.glob(f".{name}-*"):
                 shutil.rmtree(half_written)
         config = {_MARK: 1, **settings, **identity}
+        there = _config(path) if goes_on else {}
         if not goes_on:
             for name in _LEFT_BEHIND:
                 (path / name).unlink(missing_ok=True)
             write_json(path / CONFIG, config)
-        elif apart := provenance.differences(identity, there := _config(path)):
+        elif apart := provenance.differences(identity, there):
             config[ANYWAY] = [*there.get(ANYWAY, []), *apart]
             write_json(path / CONFIG, config)
-        yield path
+        try:
+            yield path
+        except ValueError:  # it cannot go on as this
+            if goes_on:
+                write_json(path / CONFIG, there)
+            raise
 
 
 @contextlib.contextmanager

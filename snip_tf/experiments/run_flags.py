@@ -73,7 +73,7 @@ def define_run():
         "preset",
         None,
         protocol.PRESETS,
-        "Settings that come nearest to Table 1, where no flag gives another.",
+        "Settings chosen to come near Table 1, where no flag gives others.",
     )
     _define(runs.Settings, ["score_batch_size"], "one batch")
 

@@ -142,7 +142,7 @@ def test_the_same_seed_gives_the_same_run(place):
         (
             "train.py",
             ["--model=lenet_300_100", "--sparsity=95"],
-            r"must be in \[0, 1\). Received: sparsity=95",
+            r"fraction in \[0, 1\). Received: sparsity=95",
         ),
         (
             "train.py",
