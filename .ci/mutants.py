@@ -47,7 +47,7 @@ TESTS = {
     "masks.py": ("test_masks.py", "test_pruning.py", "test_guard.py"),
     "guard.py": ("test_guard.py", "test_pruning.py"),
     "pruning.py": ("test_pruning.py", "test_guard.py", "scores"),
-    "scoring.py": ("test_scoring.py", "test_pruning.py"),
+    "scoring.py": ("test_scoring.py", "test_pruning.py", "scores"),
 }
 
 

@@ -99,6 +99,24 @@ def test_a_dead_network_is_told_of_and_can_be_kept_alive(network, sparsity):
     assert summary.kept == snip_tf.kept_weights(summary.weights, sparsity)
 
 
+@pytest.mark.parametrize("training", [False, True])
+def test_a_network_is_looked_at_in_the_mode_of_its_scores(
+    training, small_batch
+):
+    modes = []
+
+    class Seeing(keras.layers.Layer):
+        def call(self, x, training=None):
+            modes.append(training)
+            return x
+
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3), Seeing()])
+    options = {"criterion": "magnitude", "training": training}
+    modes.clear()
+    snip_tf.prune(model, *small_batch, sparsity=0.5, **options)
+    assert set(modes) == {training}
+
+
 def test_one_example_many_times_tells_nothing_of_a_network(small_model):
     x, y = np.ones((8, 4), np.float32), np.zeros(8, int)
     snip_tf.prune(small_model, x, y, sparsity=0.5)  # a warning is an error

@@ -498,6 +498,34 @@ def test_unit_axes_count_the_units_that_a_kernel_joins(row):
     assert not np.allclose(model(inputs), expected)
 
 
+@each([row for row in ROWS if row.name.startswith("Separable")])
+def test_unit_axes_of_both_kernels_of_a_separable_layer_meet(row):
+    model = with_masks_of_ones(build_random(row))
+    (layer,), inputs = layers.masked_layers(model), batch(row)
+    (first, mask), (second, other), _ = layer.masked_weights()
+
+    def without(mask, axes, unit):
+        mask.assign(np.ones(mask.shape))
+        removed = np.moveaxis(mask.numpy(), axes, range(len(axes)))
+        removed[unit] = 0
+        mask.assign(np.moveaxis(removed, range(len(axes)), axes))
+        outputs = np.array(model(inputs))
+        mask.assign(np.ones(mask.shape))
+        return outputs
+
+    channels, multiples = layer.unit_axes(first)
+    joined, _ = layer.unit_axes(second)
+    np.testing.assert_allclose(  # the second multiple of the second channel
+        without(mask, multiples, (1, 1)),
+        without(other, joined, 3),
+        rtol=1e-5,
+        atol=1e-6,
+    )
+    expected = without(mask, channels, 0)
+    inputs[..., 0] += 1
+    np.testing.assert_array_equal(without(mask, channels, 0), expected)
+
+
 # Training.
 
 
