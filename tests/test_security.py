@@ -2,6 +2,7 @@
 
 import ast
 import contextlib
+import hashlib
 import json
 import os
 import pathlib
@@ -92,14 +93,16 @@ def test_a_checkpoint_with_a_pickle_is_refused(tmp_path):
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "ran"),)
 
-    file = tmp_path / "checkpoint.npz"
+    file = tmp_path / checkpoints.FILE
     payload = np.array([Payload()], dtype=object)
     np.savez(file, progress=payload, variable_0=payload)
+    content = file.read_bytes()
+    file.write_bytes(content + hashlib.sha256(content).digest())
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     model.compile("sgd", "mse")
     for read in (
-        lambda: checkpoints.steps_done(file),
-        lambda: checkpoints.restore(file, model),
+        lambda: checkpoints.steps_done(tmp_path),
+        lambda: checkpoints.restore(tmp_path, model),
     ):
         with pytest.raises(ValueError, match="allow_pickle=False"):
             read()
