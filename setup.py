@@ -43,6 +43,7 @@ setuptools.setup(
         "snip_tf.experiments",
         "snip_tf.exporting",
         "snip_tf.layers",
+        "snip_tf.methods",
         "snip_tf.models",
         "snip_tf.scores",
     ],
