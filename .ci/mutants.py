@@ -36,6 +36,7 @@ RESULTS = ROOT / "build" / "mutants.jsonl"
 SECONDS = 600  # after which a mutant counts as killed: it made an endless loop
 
 LAYERS = ("layers", "test_masks.py", "test_as_before.py")
+PRUNING = ("test_pruning.py", "test_bad_input.py")
 # The tests of each file, the likeliest to notice first.
 TESTS = {
     "layers/base.py": LAYERS,
@@ -44,10 +45,11 @@ TESTS = {
     "layers/attention.py": LAYERS,
     "layers/in_place.py": ("test_conversion.py",),
     "layers/dense_weights.py": ("test_conversion.py", "test_inspection.py"),
-    "masks.py": ("test_masks.py", "test_pruning.py", "test_guard.py"),
-    "guard.py": ("test_guard.py", "test_pruning.py"),
-    "pruning.py": ("test_pruning.py", "test_guard.py", "scores"),
-    "scoring.py": ("test_scoring.py", "test_pruning.py", "scores"),
+    "_checks.py": ("test_masks.py", *PRUNING),
+    "masks.py": ("test_masks.py", "test_guard.py", *PRUNING),
+    "guard.py": ("test_guard.py", *PRUNING),
+    "pruning.py": ("test_guard.py", *PRUNING, "scores"),
+    "scoring.py": ("test_scoring.py", *PRUNING, "scores"),
 }
 
 
