@@ -43,6 +43,19 @@ def left_as_it_was(model):
             variable.assign(value)
 
 
+@contextlib.contextmanager
+def without_regularizers(weights):
+    """Takes the weights' regularizers away for the length of the block."""
+    before = [weight.regularizer for weight in weights]
+    try:
+        for weight in weights:
+            weight.regularizer = None
+        yield
+    finally:
+        for weight, regularizer in zip(weights, before, strict=True):
+            weight.regularizer = regularizer
+
+
 def _content(container):
     """Returns what tells the content of a container from another: its ids."""
     if isinstance(container, dict):

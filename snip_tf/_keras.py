@@ -71,6 +71,14 @@ def padding_mask(tensor):
     return getattr(tensor, "_keras_mask", None)
 
 
+def is_training(layer):
+    """Returns whether a layer that is being called is in training mode.
+
+    Keras tells those alone whose `call` takes `training`.
+    """
+    return bool(layer._get_call_context().get_value("training"))
+
+
 def unlocked(layer):
     """Lets a built layer take new variables; returns it."""
     layer._tracker.unlock()

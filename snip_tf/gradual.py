@@ -16,7 +16,8 @@ class PruneGradually(keras.callbacks.Callback):
     Gupta 2017 (To Prune, or Not to Prune). The step is that of the optimizer,
     so that training that goes on (`initial_epoch`, `BackupAndRestore`, a loaded
     file) goes on in the schedule. With `steps_per_execution` weights go at the
-    next step that Keras shows. After every epoch the logs hold `sparsity`.
+    next step that Keras shows. What the schedule asks for when `fit` ends goes
+    then. After every epoch the logs hold `sparsity`.
 
     Args:
         x: What the score is taken on; see `sensitivity`. Magnitudes need none.
@@ -66,6 +67,13 @@ class PruneGradually(keras.callbacks.Callback):
         if step < self._next:
             return
         self._next = (step // self._every + 1) * self._every
+        self._prune_at(step)
+
+    def on_train_end(self, logs=None):
+        """Prunes to what the schedule asks for now."""
+        self._prune_at(int(self.model.optimizer.iterations))
+
+    def _prune_at(self, step):
         sparsity = self._sparsity_at(step)
         if sparsity:
             pruning.prune(

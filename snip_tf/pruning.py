@@ -55,12 +55,11 @@ def prune(
         The masks, as `keep_top` returns them.
 
     Warns:
-        If the outputs of the pruned model are the same for all examples, of
-        kernels without a weight, and of an optimizer that does not leave
-        removed weights at zero.
+        Of outputs that are the same for all examples, of kernels without a
+        weight, of optimizers that do not leave removed weights at zero.
 
     Raises:
-        ValueError: See `sensitivity` and `keep_top`. The model is unchanged.
+        ValueError: See `sensitivity`, `keep_top`. The model is unchanged.
     """
     _checks.check_one_of("reinit", reinit, (True, False))
     score = criterion
@@ -72,8 +71,9 @@ def prune(
         model,
         lambda: score(model, x, y, **options),
         sparsity,
-        steps=steps or stepwise.STEPS.get(criterion, 1),
-        regrow=regrow or criterion in stepwise.REGROWING,
+        steps=stepwise.STEPS.get(criterion, 1) if steps is None else steps,
+        between=criterion in stepwise.REGROWING,
+        regrow=regrow,
         min_kept=min_kept,
     )
     guard.warn_of_optimizer(model)

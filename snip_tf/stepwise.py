@@ -5,6 +5,8 @@ With sensitivities this is iterative SNIP, or FORCE where weights may come back
 SynFlow (Tanaka et al. 2020).
 """
 
+import numpy as np
+
 from snip_tf import _checks, guard, layers, schedules
 from snip_tf.masks import get_masks, keep_top, kept_weights
 
@@ -14,7 +16,16 @@ STEPS = {"synflow": 100, "snip_iterative": 60, "force": 60}
 REGROWING = ("force",)
 
 
-def masks_of(model, score, sparsity, *, steps=1, regrow=False, min_kept=0):
+def masks_of(
+    model,
+    score,
+    sparsity,
+    *,
+    steps=1,
+    between=False,
+    regrow=False,
+    min_kept=0,
+):
     """Returns the masks of the last step; the model is left as it was.
 
     An equal share of what is left goes in each step (FORCE, eq. 9).
@@ -24,7 +35,8 @@ def masks_of(model, score, sparsity, *, steps=1, regrow=False, min_kept=0):
         score: A function without arguments that returns the model's scores.
         sparsity: See `groups`.
         steps: The number of steps.
-        regrow: Whether weights that an earlier step removed may come back.
+        between: Whether weights that an earlier step removed may come back.
+        regrow: Whether those may, too, that were removed before.
         min_kept: See `keep_top`.
 
     Raises:
@@ -53,6 +65,8 @@ def masks_of(model, score, sparsity, *, steps=1, regrow=False, min_kept=0):
                     now = schedules.exponential(fraction, 0, steps)(step)
                     if not removes(own, now):  # a model pruned before
                         continue
+                if between:
+                    own = [before[index] for index in indices]
                 masks = keep_top(
                     [scores[index] for index in indices],
                     now,
@@ -101,7 +115,8 @@ def groups(model, sparsity):
 def removes(masks, fraction):
     """Returns whether a sparsity leaves less than masks do."""
     weights = sum(mask.size for mask in masks)
-    return kept_weights(weights, fraction) < sum(m.sum() for m in masks)
+    left = sum(np.count_nonzero(mask) for mask in masks)
+    return kept_weights(weights, fraction) < left
 
 
 def _assign(variables, masks):

@@ -102,7 +102,8 @@ def compile_model(model, recipe, *, steps_per_execution=1, metrics=()):
         )
     regularizer = keras.regularizers.L2(recipe.l2) if recipe.l2 else None
     for weight in model.trainable_weights:
-        if weight.name not in ("gamma", "beta"):
+        of_method = getattr(weight.regularizer, "of_method", False)
+        if weight.name not in ("gamma", "beta") and not of_method:
             weight.regularizer = regularizer
     learning_rate = recipe.learning_rate
     if recipe.drops:

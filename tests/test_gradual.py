@@ -54,6 +54,13 @@ def test_blocks_of_steps_prune_at_the_next_one(small_model, data, kept_by_step):
     assert kept_by_step.of_step == {5: 32, 10: 32, 15: 16, 20: 16}
 
 
+def test_the_end_of_fit_has_what_the_schedule_asks_for(small_model, data):
+    """Also where it is between two looks."""
+    prune = snip_tf.PruneGradually(schedule=schedules.one_shot(0.5, 15))
+    small_model.fit(*data, epochs=2, callbacks=[prune], verbose=0)
+    assert snip_tf.model_sparsity(small_model) == 0.5
+
+
 def test_a_restored_run_goes_on_in_the_schedule(
     small_model, data, tmp_path, kept_by_step
 ):

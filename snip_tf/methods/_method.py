@@ -32,6 +32,11 @@ class Method(keras.callbacks.Callback):
                 f"backend={keras.backend.backend()}"
             )
         self._pairs = layers.masked_weights(model)
+        self._owners = [
+            layer
+            for layer in layers.masked_layers(model)
+            if layer.masked_weights()
+        ]
         self._pruned_model = model
         self._changes = contextlib.ExitStack()
 
@@ -49,8 +54,10 @@ class Method(keras.callbacks.Callback):
 
     def __exit__(self, kind, error, traceback):
         """Ends it."""
-        masks = None if kind else self._found_masks()
-        self._changes.close()
+        masks = None
+        with self._changes:
+            if not kind:
+                masks = self._found_masks()
         if masks is not None:
             from snip_tf.masks import set_masks
 
@@ -65,14 +72,14 @@ class Method(keras.callbacks.Callback):
         raise NotImplementedError
 
     def _override(self, name, wrap):
-        """Replaces a method of the masked layers for the block."""
-        found = layers.masked_layers(self._pruned_model)
+        """Replaces a method of the layers with masks for the block."""
+        found = self._owners
         self._changes.enter_context(overriding.overridden(found, name, wrap))
 
     def _add_variable(self, layer, name, value):
         """Adds a trainable variable to a layer for the block.
 
-        Whoever trains on afterwards compiles the model anew.
+        Its optimizer goes with it.
         """
         model = self._pruned_model
         if model.compiled and model.optimizer.built:
@@ -98,6 +105,7 @@ class Method(keras.callbacks.Callback):
             own = loss(value)
             return own if before is None else own + before(value)
 
+        both.of_method = True  # `compile_model` leaves it
         weight.regularizer = both
 
 

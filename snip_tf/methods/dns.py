@@ -14,10 +14,10 @@ class DNS(Method):
     """Masks by two thresholds a layer, looked at ever more rarely.
 
     A weight whose size falls to 0.9 t or below is masked, one above 1.1 t comes
-    back; t = max(mean|w| + c std|w|, 0) over kernel and bias of its layer when
-    the block begins (eq. 3, and the authors' code). The gradient is that of the
-    masked network, and every weight takes it, masked or not (eq. 4). Each
-    step the masks of a layer are looked at with the probability
+    back; t = max(mean|w| + c std|w|, 0) over the masked weights of its layer
+    when the block begins (eq. 3, and the authors' code). The gradient is that
+    of the masked network, and every weight takes it, masked or not (eq. 4).
+    Each step the masks of a layer are looked at with the probability
     (1 + gamma step)^-power, and from step `stop` on never again.
 
         with snip_tf.methods.DNS(model, c=1.0) as dns:
@@ -41,11 +41,12 @@ class DNS(Method):
 
     def __init__(self, model, *, c, gamma=1e-4, power=1.0, stop=20_000, seed=0):
         super().__init__(model)
-        self._owners = [
-            layer
-            for layer in layers.masked_layers(model)
-            if layer.masked_weights()
-        ]
+        for layer in self._owners:
+            if type(layer).read is not layers.base.MaskedLayer.read:
+                raise ValueError(
+                    "DNS is for layers that read their weights as they are. "
+                    f"Received: {layer.name!r}, a {type(layer).__name__}"
+                )
         names = [layer.name for layer in self._owners]
         if isinstance(c, dict) and set(c) != set(names):
             raise ValueError(

@@ -43,15 +43,21 @@ def prune_by_l_obs(model, x, *, sparsity, batch_size=100):
         ValueError: For other layers, and for a sparsity out of range. The model
             is unchanged.
     """
-    by_name = {layer.name: layer for layer in layers.masked_layers(model)}
-    known = layers.Dense, layers.Conv2D
+    known = [
+        layer
+        for layer in layers.masked_layers(model)
+        if isinstance(layer, (layers.Dense, layers.Conv2D))
+        and getattr(layer, "groups", 1) == 1
+    ]
+    names = [layer.name for layer in known]
     for name in sparsity:
-        if not isinstance(by_name.get(name), known):
-            names = [n for n, one in by_name.items() if isinstance(one, known)]
+        if names.count(name) != 1:
             raise ValueError(
-                "`sparsity` must name Dense or Conv2D layers with masks: of "
+                "`sparsity` must name Dense or Conv2D layers with masks and "
+                "without groups, each the only one of its name: of "
                 f"{', '.join(names)}. Received: {name!r}"
             )
+    by_name = dict(zip(names, known, strict=True))
     found = [by_name[name] for name in sparsity]
     hessians = _hessians(model, x, found, batch_size)
     masks = get_masks(model)

@@ -24,7 +24,7 @@ class LC(Method):
             model.fit(x, y, epochs=100, callbacks=[lc])
 
     Args:
-        model: A trained Keras model with masked layers.
+        model: A trained Keras model with masked layers, compiled before.
         sparsity: The fraction of all masked weights to remove, in [0, 1).
         every: The number of steps of learning between two of compression.
         mu: The penalty at first.
@@ -40,7 +40,8 @@ class LC(Method):
         self._weights = [weight for weight, _ in self._pairs]
         total = sum(int(np.prod(weight.shape)) for weight in self._weights)
         self._kappa = kept_weights(total, sparsity)
-        self._every, self._growth, self._step = every, growth, 0
+        self._every, self._growth = every, growth
+        self._step, self._learned = 0, False
         self._mu = keras.Variable(mu, trainable=False, name="mu")
         # theta + lambda / mu, towards which each weight is drawn.
         self._targets = [
@@ -59,15 +60,20 @@ class LC(Method):
     def _penalty(self, target):
         return lambda value: self._mu / 2 * ops.sum(ops.square(value - target))
 
+    def on_train_begin(self, logs=None):
+        """Counts from here, whatever the optimizer has behind it."""
+        self._step = int(self.model.optimizer.iterations)
+
     def on_train_batch_end(self, batch, logs=None):
         """Compresses, if it is time."""
         before, now = self._step, int(self.model.optimizer.iterations)
-        self._step = now
+        self._step, self._learned = now, True
         if now // self._every > before // self._every:
             self._compress()
 
     def _compress(self):
         values, mu = self._values(), float(self._mu)
+        self._learned = False
         if not np.isfinite(values).all():
             raise ValueError(
                 "The weights must stay finite: LC diverged before step "
@@ -96,6 +102,8 @@ class LC(Method):
             variable.assign(target)
 
     def _found_masks(self):
+        if self._learned:  # since the last time
+            self._compress()
         shapes = [weight.shape for weight in self._weights]
         thetas = cut(self._theta, shapes)
         for weight, theta in zip(self._weights, thetas, strict=True):

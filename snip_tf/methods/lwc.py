@@ -9,19 +9,14 @@ import math
 from snip_tf import schedules
 from snip_tf.gradual import PruneGradually
 
-# The fractions that the paper removes of each layer's kernel, Tables 2 and 3.
-RATES = {
-    "lenet_300_100": {"fc1": 0.92, "fc2": 0.91, "fc3": 0.74},
-    "lenet_5_caffe": {"conv1": 0.34, "conv2": 0.88, "fc1": 0.92, "fc2": 0.81},
-}
-
 
 class LWC(PruneGradually):
-    """Removes the smallest weights of each layer, in rounds.
+    """Removes the smallest weights of layers, or of all, in rounds.
 
     Retrain at a tenth of the learning rate (section 4.1). The paper says
     neither how many rounds its LeNets had nor what each removed: here the same
-    share of what is left.
+    share of what is left. The wanted share takes the place of the paper's
+    threshold, a multiple of the deviation, which gives no exact number.
 
         prune = snip_tf.methods.LWC({"fc1": 0.9}, begin=1000, every=500)
         model.fit(x, y, epochs=10, callbacks=[prune])
@@ -29,7 +24,8 @@ class LWC(PruneGradually):
     Args:
         sparsity: The fraction of its masked weights to remove, by the names of
             layers; or one, of the whole network.
-        begin: The step of the first round; train before.
+        begin: The step of the first round, counted since the optimizer was
+            made; train before.
         every: The steps between two rounds.
         rounds: Their number.
 

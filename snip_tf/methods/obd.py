@@ -17,7 +17,7 @@ class OBD(PruneGradually):
         x: What the second derivatives are taken on; see `scores.obd`.
         y: The targets.
         sparsity: See `LWC`.
-        begin: The step of the first round; train to a minimum before.
+        begin: See `LWC`; train to a minimum before.
         every: See `LWC`.
         rounds: See `LWC`.
         **options: Passed to `prune`.

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from snip_tf import layers, overriding
+from snip_tf import _keras, layers, overriding
 from snip_tf.methods._method import Method
 
 _EPSILON = 1e-8  # below a root or a logarithm
@@ -31,7 +31,8 @@ class SVD(Method):
 
     Args:
         model: A Keras model whose masked layers are Dense or convolutions.
-            Compile it inside of the block, which adds variables.
+            Compile it inside of the block, which adds variables, and again
+            after it.
         examples: The number of training examples.
         warm_up: The steps between which the divergence counts ever more, from
             nothing to all, as (begin, end).
@@ -47,18 +48,14 @@ class SVD(Method):
         self, model, *, examples, warm_up=(0, 1), threshold=3.0, initial=-10.0
     ):
         super().__init__(model)
-        self._owners = [
-            layer
-            for layer in layers.masked_layers(model)
-            if layer.masked_weights()
-        ]
         for layer in self._owners:
-            if layer.weight_names != ("kernel",) or not hasattr(
-                layer, "activation"
-            ):
+            is_known = layer.weight_names == ("kernel",)
+            is_known &= hasattr(layer, "activation")
+            if not is_known or layer.compute_dtype != "float32":
                 raise ValueError(
-                    "SVD is for Dense layers and convolutions. Received: "
-                    f"{layer.name!r}, a {type(layer).__name__}"
+                    "SVD is for Dense layers and convolutions in float32. "
+                    f"Received: {layer.name!r}, a {type(layer).__name__} in "
+                    f"{layer.compute_dtype}"
                 )
         self._examples, self._warm_up = examples, warm_up
         self._threshold, self._initial = threshold, initial
@@ -69,7 +66,7 @@ class SVD(Method):
         for layer in self._owners:
             start = np.full(layer._kernel.shape, self._initial)
             variable = self._add_variable(layer, "log_variance", start)
-            self._log_variances[layer.name] = variable
+            self._log_variances[id(layer)] = variable
             self._add_loss(variable, self._divergence(layer))
         self._override("read", self._reader)
         self._override("call", self._caller)
@@ -97,26 +94,28 @@ class SVD(Method):
         return mean
 
     def _kept(self, layer):
-        found = log_alpha(layer._kernel, self._log_variances[layer.name])
+        found = log_alpha(layer._kernel, self._log_variances[id(layer)])
         return ops.cast(found < self._threshold, "float32")
 
     def _caller(self, layer, call):
-        def of(variance):  # the bias has none
-            return lambda layer, read: (
-                lambda name: variance if name == "kernel" else None
-            )
+        def variance_of(name):  # the bias has none
+            if name == "kernel":
+                return ops.exp(self._log_variances[id(layer)])
+            bias = getattr(layer, layers.base.stored(name))
+            return None if bias is None else ops.zeros_like(bias)
 
-        def drawn(inputs, training=False, **options):
-            if not training:
+        def drawn(inputs, **options):
+            if not _keras.is_training(layer):
                 return call(inputs, **options)
             # The layer computes what is linear in its kernel: first the mean,
             # then the variance of its outputs.
             activation = layer.activation
-            variance = ops.exp(self._log_variances[layer.name])
             try:
                 layer.activation = keras.activations.linear
                 mean = call(inputs, **options)
-                with overriding.overridden([layer], "read", of(variance)):
+                with overriding.overridden(
+                    [layer], "read", lambda layer, read: variance_of
+                ):
                     spread = call(ops.square(inputs), **options)
             finally:
                 layer.activation = activation

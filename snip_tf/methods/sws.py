@@ -37,7 +37,7 @@ class SWS(Method):
 
     Args:
         model: A trained Keras model with masked layers. Compile it inside of
-            the block, which adds variables.
+            the block, which adds variables, and again after it.
         examples: The number of training examples.
         components: How many, that of zero included.
         tau: See above.
@@ -75,7 +75,7 @@ class SWS(Method):
         largest = max(float(ops.max(ops.abs(w))) for w in self._weights)
         others = self._components - 1
         means = np.linspace(-largest, largest, others)
-        # Half of the distance between two means.
+        # The distance between two means, nearly.
         spread = np.full(self._components, largest / others)
         starts = (
             means,

@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from snip_tf import _batches, layers, scoring
-from snip_tf._keeping import left_as_it_was
+from snip_tf._keeping import left_as_it_was, without_regularizers
 
 
 def grasp(
@@ -21,8 +21,9 @@ def grasp(
 
     Wang et al. 2020 (Picking Winning Tickets Before Training by Preserving
     Gradient Flow), eq. 8: without weight w_j the squared norm of the gradient
-    grows by S_j = -w_j (H g)_j, and those of the largest S go. g and H are the
-    gradient and the Hessian of the loss with respect to the weights.
+    grows by 2 S_j, S_j = -w_j (H g)_j, to first order, and those of the largest
+    S go. g and H are the gradient and the Hessian of the loss with respect to
+    the weights, without weight decay.
 
         >>> model = snip_tf.models.build("lenet_300_100")
         >>> x, y = np.random.rand(10, 28, 28, 1), np.arange(10)
@@ -32,8 +33,8 @@ def grasp(
 
     Args:
         model: See `sensitivity`.
-        x: See `sensitivity`; a sequence of batches is gone through twice. The
-            authors take ten images of each class.
+        x: See `sensitivity`; all batches are held in memory. The authors take
+            ten images of each class.
         y: See `sensitivity`.
         loss: See `sensitivity`; of logits.
         training: See `sensitivity`. The authors' code scores in training mode.
@@ -67,7 +68,7 @@ def grasp(
             value = tf.add_n([tf.reduce_sum(own * g) for own, g in parts])
         return tape.gradient(value, values, unconnected_gradients="zero")
 
-    with left_as_it_was(model):
+    with left_as_it_was(model), without_regularizers(weights):
         batches = list(_batches.checked(model, x, y, loss))
         flow = _mean(gradient, batches)
         products = _mean(hessian_times, batches)

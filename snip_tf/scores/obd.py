@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from snip_tf import _batches, layers, scoring
-from snip_tf._keeping import left_as_it_was
+from snip_tf._keeping import left_as_it_was, without_regularizers
 
 
 def obd(model, x, y=None, *, loss=None, training=False, seed=None):
@@ -28,7 +28,7 @@ def obd(model, x, y=None, *, loss=None, training=False, seed=None):
     Args:
         model: See `sensitivity`; with one output, a number for each class.
         x: See `sensitivity`.
-        y: See `sensitivity`.
+        y: See `sensitivity`. Sample weights have no effect.
         loss: See `sensitivity`; a sparse categorical cross entropy.
         training: See `sensitivity`.
         seed: Has no effect.
@@ -65,15 +65,10 @@ def obd(model, x, y=None, *, loss=None, training=False, seed=None):
 
     second = [np.zeros(weight.shape, np.float64) for weight in weights]
     labels = tf.range(shape[-1])[:, None]
-    with left_as_it_was(model):
+    with left_as_it_was(model), without_regularizers(weights):
         for inputs, targets, *_ in _batches.checked(model, x, y, loss):
             for index in range(len(targets)):
-                one = keras.tree.map_structure(
-                    lambda part: tf.convert_to_tensor(
-                        part[index : index + 1]  # noqa: B023
-                    ),
-                    inputs,
-                )
+                one = _example(inputs, index)
                 for label in labels:
                     surprise, gradients = surprise_and_gradients(one, label)
                     probability = np.exp(-np.float64(surprise))
@@ -84,3 +79,10 @@ def obd(model, x, y=None, *, loss=None, training=False, seed=None):
         for total, value in zip(second, values, strict=True)
     ]
     return scoring.normalised(np.concatenate(flat), model)
+
+
+def _example(inputs, index):
+    """Returns one example of a batch, as a batch of tensors."""
+    return keras.tree.map_structure(
+        lambda part: tf.convert_to_tensor(part[index : index + 1]), inputs
+    )

@@ -14,7 +14,7 @@ def synflow(model, x=None, y=None, *, loss=None, training=False, seed=None):
     Tanaka et al. 2020 (Pruning Neural Networks Without Any Data by Iteratively
     Conserving Synaptic Flow), eq. 5: all variables are replaced by their
     absolute values and the inputs are ones, so that no data count. `prune`
-    takes it in 100 steps, as the authors do: at once, whole layers go.
+    takes it by name in 100 steps, as the authors do: at once, whole layers go.
 
         >>> model = snip_tf.models.build("lenet_300_100")
         >>> _ = snip_tf.prune(model, None, sparsity=0.99, criterion="synflow")
@@ -45,7 +45,13 @@ def synflow(model, x=None, y=None, *, loss=None, training=False, seed=None):
     weights = [by_variable[id(weight)] for weight, _ in pairs]
     if x is None:
         x = model.input if len(model.inputs) > 1 else model.inputs[0]
-    ones = keras.tree.map_structure(_ones, x)
+    parts = keras.tree.flatten(x)
+    # Those that the model takes, whatever was given.
+    taken = getattr(model, "inputs", None) or parts
+    ones = [
+        _ones(part, like.dtype) for part, like in zip(parts, taken, strict=True)
+    ]
+    ones = keras.tree.pack_sequence_as(x, ones)
     with (
         left_as_it_was(model),
         tf.GradientTape(watch_accessed_variables=False) as tape,
@@ -66,9 +72,9 @@ def _is_float(variable):
     return keras.backend.is_float_dtype(variable.dtype)
 
 
-def _ones(inputs):
+def _ones(inputs, dtype):
     """Returns one example of ones for a batch, or for a symbolic input."""
-    dtype = keras.backend.standardize_dtype(inputs.dtype)
+    dtype = keras.backend.standardize_dtype(dtype)
     if not keras.backend.is_float_dtype(dtype):
         raise ValueError(
             "`model` must take numbers that are not whole: SynFlow puts ones "

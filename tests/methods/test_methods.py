@@ -11,7 +11,7 @@ from conftest import CROSS_ENTROPY
 
 import snip_tf
 from snip_tf import layers, methods
-from snip_tf.methods import dns, l_obs, lc, lwc, svd, sws
+from snip_tf.methods import dns, l_obs, lc, svd, sws
 
 
 def masked_net(*, bias=True):
@@ -91,17 +91,25 @@ def test_a_block_ends_in_an_ordinary_masked_model(name, fails, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "kept"),
+    ("name", "rates", "kept"),
     [
-        ("lenet_300_100", [18_816, 2_700, 260]),
-        ("lenet_5_caffe", [330, 3_000, 32_000, 950]),
+        (
+            "lenet_300_100",
+            {"fc1": 0.92, "fc2": 0.91, "fc3": 0.74},
+            [18_816, 2_700, 260],
+        ),
+        (
+            "lenet_5_caffe",
+            {"conv1": 0.34, "conv2": 0.88, "fc1": 0.92, "fc2": 0.81},
+            [330, 3_000, 32_000, 950],
+        ),
     ],
 )
-def test_lwc_keeps_what_the_papers_tables_say(name, kept, batch):
+def test_lwc_keeps_what_the_papers_tables_say(name, rates, kept, batch):
     model = snip_tf.models.build(name, mask_bias=False)
     kernels = [weight.numpy() for weight, _ in layers.masked_weights(model)]
     model.compile(keras.optimizers.SGD(0.0), CROSS_ENTROPY)
-    prune = methods.LWC(lwc.RATES[name], begin=1, every=1)
+    prune = methods.LWC(rates, begin=1, every=1)
     model.fit(*batch, batch_size=20, callbacks=[prune], verbose=0)
     for kernel, mask, count in zip(
         kernels, snip_tf.get_masks(model), kept, strict=True
@@ -247,6 +255,11 @@ def test_dns_needs_a_number_for_each_layer():
         methods.DNS(model, c={"hidden": 1.0})
 
 
+def test_dns_refuses_layers_that_read_their_weights_otherwise():
+    with pytest.raises(ValueError, match="DNS is for .*TwoBiasLSTMCell"):
+        methods.DNS(snip_tf.models.build("lstm_s"), c=1.0)
+
+
 # LC
 
 
@@ -314,6 +327,16 @@ def test_lc_reaches_the_best_two_of_three_weights():
     np.testing.assert_allclose(kernel, [2, 0, -1], atol=1e-2)
 
 
+def test_lc_returns_what_was_learned_since_the_last_compression():
+    model, x, y = masked_net()
+    model.compile(keras.optimizers.SGD(0.5), CROSS_ENTROPY)
+    start = np.concatenate([w.numpy().ravel() for w in model.trainable_weights])
+    with methods.LC(model, sparsity=0.5, every=10**6, mu=1e-3) as method:
+        model.fit(x, y, epochs=3, callbacks=[method], verbose=0)
+    found = np.concatenate([w.numpy().ravel() for w in model.trainable_weights])
+    assert not np.isin(found[found != 0], start).any()
+
+
 @pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
 def test_a_penalty_that_diverges_says_so():
     model, x, y = masked_net()
@@ -352,7 +375,7 @@ def test_outputs_are_drawn_as_from_drawn_weights():
     x = generator.normal(size=(1, 4)).astype("float32")
     log_variance = generator.normal(size=(4, 2)) - 2
     with methods.SVD(model, examples=1) as method:
-        method._log_variances["layer"].assign(log_variance)
+        method._log_variances[id(model.layers[0])].assign(log_variance)
         many = np.repeat(x, 100_000, axis=0)
         drawn = model(many, training=True).numpy()
     deviations = np.exp(log_variance / 2)
@@ -362,6 +385,37 @@ def test_outputs_are_drawn_as_from_drawn_weights():
         np.testing.assert_allclose(
             moment(drawn, axis=0), moment(sampled, axis=0), rtol=0.02, atol=0.02
         )
+
+
+def test_convolutions_are_drawn_too():
+    """Keras does not tell them the mode. Their bias has no noise."""
+    keras.utils.set_random_seed(0)
+    conv = snip_tf.layers.Conv2D(2, 3, activation="relu", name="conv")
+    model = keras.Sequential([keras.Input((5, 5, 1)), conv])
+    conv._bias.assign([5.0, 5.0])
+    x = np.random.default_rng(0).normal(size=(1, 5, 5, 1)).astype("float32")
+    with methods.SVD(model, examples=1, initial=-1.0):
+        mean = model(x).numpy()
+        drawn = model(np.repeat(x, 20_000, axis=0), training=True).numpy()
+    np.testing.assert_allclose(drawn.mean(axis=0), mean[0], atol=0.05)
+    patches = tf.image.extract_patches(
+        x, [1, 3, 3, 1], [1, 1, 1, 1], [1, 1, 1, 1], "VALID"
+    )
+    spread = np.exp(-1.0) * np.sum(np.square(patches), axis=-1)
+    np.testing.assert_allclose(
+        drawn.var(axis=0), np.repeat(spread[0, ..., None], 2, -1), rtol=0.1
+    )
+
+
+@pytest.mark.parametrize("name", ["SVD", "SWS", "LC"])
+def test_the_papers_recipe_leaves_a_methods_loss(name):
+    model, *_ = masked_net()
+    with BLOCKS[name](model):
+        before = [float(loss) for loss in model.losses]
+        recipe = snip_tf.training.Recipe(steps=1, batch_size=1)
+        snip_tf.training.compile_model(model, recipe)
+        losses = [float(loss) for loss in model.losses]
+        assert all(loss in losses for loss in before)
 
 
 def test_without_variance_it_is_a_plain_layer():
@@ -378,7 +432,9 @@ def test_what_is_mostly_noise_goes():
     with methods.SVD(model, examples=1) as method:
         # log alpha is 2.9, 3.1 and 10.
         sigmas = [2.9, 3.1 + 2 * np.log(0.01), 10 + 2 * np.log(0.5)]
-        method._log_variances["layer"].assign(np.reshape(sigmas, (3, 1)))
+        method._log_variances[id(model.layers[0])].assign(
+            np.reshape(sigmas, (3, 1))
+        )
         np.testing.assert_array_equal(
             model(np.eye(3)).numpy().ravel() != 0, [1, 0, 0]
         )

@@ -114,6 +114,18 @@ def test_obd_is_the_diagonal_of_the_hessian(net, examples):
     np.testing.assert_allclose(found, saliency / saliency.sum(), rtol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["grasp", "obd"])
+def test_weight_decay_is_no_part_of_the_loss_that_is_differentiated(
+    name, net, examples
+):
+    found = scores.get(name)(net, *examples, loss=DOUBLE)
+    decayed = snip_tf.training.Recipe(steps=1, batch_size=1, l2=0.1)
+    snip_tf.training.compile_model(net, decayed)
+    again = scores.get(name)(net, *examples, loss=DOUBLE)
+    np.testing.assert_allclose(flat(again), flat(found), rtol=1e-6)
+    assert len(net.losses) == 4
+
+
 def test_obd_refuses_a_loss_without_classes(net, examples):
     with pytest.raises(ValueError, match="`loss` must be a sparse .*'mse'"):
         scores.obd(net, *examples, loss="mse")
@@ -197,6 +209,28 @@ def test_named_steps_are_those_of_the_paper(criterion, batch):
     np.testing.assert_array_equal(flat(masks), flat(by_hand))
     for weight, mask in layers.masked_weights(model):
         assert not weight.numpy()[mask.numpy() == 0].any()
+
+
+def test_force_brings_nothing_back_that_was_removed_before(batch):
+    model = snip_tf.models.build("lenet_300_100")
+    options = {"loss": CROSS_ENTROPY, "criterion": "force", "steps": 4}
+    before = flat(snip_tf.prune(model, *batch, sparsity=0.9, **options))
+    after = flat(snip_tf.prune(model, *batch, sparsity=0.95, **options))
+    assert np.all(after <= before)
+    with pytest.raises(ValueError, match="removed already"):
+        snip_tf.prune(model, *batch, sparsity=0.5, **options)
+
+
+def test_synflow_takes_pictures_of_whole_numbers():
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            keras.layers.Rescaling(1 / 255),
+            snip_tf.layers.Dense(2),
+        ]
+    )
+    found = scores.synflow(model, np.ones((2, 4), "uint8"))
+    np.testing.assert_allclose(flat(found), flat(scores.synflow(model)))
 
 
 def test_an_error_in_a_step_leaves_the_model_as_it_was(small_model):
