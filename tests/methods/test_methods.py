@@ -392,7 +392,7 @@ def test_convolutions_are_drawn_too():
     keras.utils.set_random_seed(0)
     conv = snip_tf.layers.Conv2D(2, 3, activation="relu", name="conv")
     model = keras.Sequential([keras.Input((5, 5, 1)), conv])
-    conv._bias.assign([5.0, 5.0])
+    conv._bias.assign([20.0, 20.0])
     x = np.random.default_rng(0).normal(size=(1, 5, 5, 1)).astype("float32")
     with methods.SVD(model, examples=1, initial=-1.0):
         mean = model(x).numpy()
