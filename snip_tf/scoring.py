@@ -118,6 +118,7 @@ def loss_of(model, loss=None, *, training=False, of=None, temperature=None):
     by default the masks, and returns a scalar tensor. Outputs are divided by
     `temperature`. See `sensitivity` for the other arguments and errors.
     """
+    of = of or [mask for _, mask in layers.masked_weights(model)]
     _batches.check_can_score(model, loss)
     judge = model
     if loss is not None:
@@ -125,7 +126,6 @@ def loss_of(model, loss=None, *, training=False, of=None, temperature=None):
         judge = keras.Sequential()
         judge.output_names = getattr(model, "output_names", None)
         judge.compile(loss=loss)
-    of = of or [mask for _, mask in layers.masked_weights(model)]
 
     def loss_at(values, x, y, sample_weight=None):
         values = [
