@@ -9,6 +9,8 @@ import urllib.request
 import numpy as np
 import tensorflow as tf
 
+from snip_tf import _checks
+
 NAMES = ("mnist", "fashion_mnist", "mnist_5k", "cifar10", "cifar100")
 _CONNECT_SECONDS = 10
 _WAYS_OUT = (
@@ -73,11 +75,7 @@ def load(name, *, data_dir=None, seed=0, validation_fraction=0.1):
         raise ValueError(
             f"`name` must be one of {', '.join(NAMES)}. Received: name={name!r}"
         )
-    if not 0 <= validation_fraction < 1:
-        raise ValueError(
-            "`validation_fraction` is the part held out and must be in [0, 1). "
-            f"Received: validation_fraction={validation_fraction}"
-        )
+    _checks.check_number("validation_fraction", validation_fraction, 1)
     if name == "mnist_5k":
         given, test, classes = _read_mnist_5k()
     else:
@@ -123,7 +121,7 @@ def _moments(images):
 
 def generator(seed, use):
     """Returns a generator of its own for each use of a seed."""
-    return np.random.default_rng([seed, use])
+    return np.random.default_rng([_checks.whole("seed", seed), use])
 
 
 @functools.cache

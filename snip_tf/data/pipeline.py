@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from snip_tf import _checks
 from snip_tf.data import loading
 from snip_tf.data.loading import standardise
 
@@ -41,11 +42,9 @@ def training_batches(
     Raises:
         ValueError: If an argument is out of its range.
     """
-    if batch_size < 1 or start < 0 or (stop is not None and stop < start):
-        raise ValueError(
-            "`batch_size` must be at least 1, `start` at least 0, `stop` no "
-            f"less than that. Received: {batch_size=}, {start=}, {stop=}"
-        )
+    batch_size = _checks.whole("batch_size", batch_size, 1)
+    start = _checks.whole("start", start)
+    stop = None if stop is None else _checks.whole("stop", stop, start)
     with tf.device("CPU"):  # one copy that all batches share
         images = tf.constant(data.train.images)
         labels = tf.constant(data.train.labels)
@@ -70,6 +69,8 @@ def evaluation_batches(data, split, *, batch_size=1000):
 
     `split` is "train", "validation" or "test". The last batch may be smaller.
     """
+    _checks.check_one_of("split", split, ("train", "validation", "test"))
+    batch_size = _checks.whole("batch_size", batch_size, 1)
     stored = getattr(data, split)
     examples = tf.data.Dataset.from_tensor_slices(
         (stored.images, stored.labels)
@@ -106,10 +107,11 @@ def batches(x, y, size):
     """
     shapes = [np.shape(array) for array in keras.tree.flatten((x, y))]
     lengths = {shape[:1] for shape in shapes}
-    if size < 1 or len(lengths) != 1 or lengths & {(), (0,)}:
+    size = _checks.whole("size", size, 1)
+    if len(lengths) != 1 or lengths & {(), (0,)}:
         raise ValueError(
-            "`x` and `y` must be arrays with one entry for each example, and "
-            f"`size` at least 1. Received: shapes {shapes}, size={size}"
+            "`x` and `y` must be arrays with one entry for each example. "
+            f"Received: shapes {shapes}"
         )
     return [
         keras.tree.map_structure(itemgetter(slice(i, i + size)), (x, y))
@@ -126,10 +128,11 @@ def scoring_batch(data, *, size, seed, label=None):
     """
     labels = data.train.labels
     among = np.flatnonzero((labels == label) | (label is None))
-    if not 1 <= size <= len(among):
+    size = _checks.whole("size", size, 1)
+    if size > len(among):
         raise ValueError(
-            f"`size` must be at least 1 and at most {len(among)}, the number "
-            f"of training images. Received: size={size}, label={label}"
+            f"`size` must be at most {len(among)}, the number of training "
+            f"images of that `label`. Received: size={size}, label={label}"
         )
     drawn = loading.generator(seed, loading.SCORE).choice(
         len(among), size, replace=False

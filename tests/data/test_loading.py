@@ -331,11 +331,11 @@ def test_shuffled_labels_are_the_same_labels_in_a_fixed_order(mnist_5k):
         ),
         (
             dict(name="mnist_5k", seed=-1),
-            "expected non-negative integer",
+            "`seed` must be a whole number of at least 0. Received: seed=-1",
         ),
         (
             dict(name="mnist_5k", validation_fraction=1),
-            "`validation_fraction` is the part held out and must be in [0, 1). "
+            "`validation_fraction` must be a fraction in [0, 1). "
             "Received: validation_fraction=1",
         ),
         (

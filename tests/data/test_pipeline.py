@@ -348,12 +348,14 @@ def test_a_network_is_scored_by_batches_as_by_one(small_model, small_batch):
     ids=["lengths", "inputs", "empty", "a list of labels", "nothing"],
 )
 def test_batches_of_other_than_arrays_of_one_length_are_refused(x, y):
-    with pytest.raises(ValueError, match="one entry for each example, and"):
+    with pytest.raises(ValueError, match="one entry for each example"):
         data.batches(x, y, 4)
 
 
 def test_batches_of_no_example_are_refused():
-    with pytest.raises(ValueError, match="`size` at least 1.* size=0"):
+    with pytest.raises(
+        ValueError, match="`size` must be .* at least 1.*size=0"
+    ):
         data.batches(np.zeros(3), np.zeros(3), 0)
 
 
@@ -361,16 +363,37 @@ def test_batches_of_no_example_are_refused():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"batch_size": 0}, {"start": -1}, {"start": 3, "stop": 2}]
+    "wrong",
+    [
+        {"batch_size": 0},
+        {"batch_size": "8"},
+        {"start": -1},
+        {"stop": 2, "start": 3},
+        {"stop": 2.5},
+        {"seed": -1},
+    ],
 )
 def test_training_batches_that_cannot_be_are_refused(wrong):
     settings = dict(batch_size=4, seed=0, start=0) | wrong
-    with pytest.raises(ValueError, match="`batch_size` must be .* Received: "):
+    name = next(iter(wrong))
+    message = f"`{name}` must be a whole number .* Received: {name}="
+    with pytest.raises(ValueError, match=message):
         data.training_batches(random_data(), **settings)
 
 
-@pytest.mark.parametrize("size", [0, 11])
-def test_a_scoring_batch_that_cannot_be_is_refused(size):
-    message = f"at most 10, the number of training images. .*size={size}, "
+@pytest.mark.parametrize(
+    "wrong", [{"split": "tests"}, {"split": "name"}, {"batch_size": 0}]
+)
+def test_evaluation_batches_that_cannot_be_are_refused(wrong):
+    name = next(iter(wrong))
+    with pytest.raises(ValueError, match=f"`{name}` must be .* Received: "):
+        data.evaluation_batches(random_data(), **{"split": "test"} | wrong)
+
+
+@pytest.mark.parametrize(
+    ("size", "rule"), [(0, "least 1"), (11, "most 10"), ("5", "least 1")]
+)
+def test_a_scoring_batch_that_cannot_be_is_refused(size, rule):
+    message = f"`size` must be .*at {rule}.*Received: size="
     with pytest.raises(ValueError, match=message):
         data.scoring_batch(random_data(10), size=size, seed=0)

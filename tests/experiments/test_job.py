@@ -63,8 +63,8 @@ def test_what_fails_is_told_with_its_surroundings(tmp_path):
     assert "Traceback" in process.stderr  # for the log
     reply = json.loads((tmp_path / "reply.json").read_text(encoding="utf-8"))
     assert reply["error"] == (
-        "ValueError: `size` must be at least 1 and at most 3600, the number of "
-        "training images. Received: size=10000, label=None"
+        "ValueError: `size` must be at most 3600, the number of training "
+        "images of that `label`. Received: size=10000, label=None"
     )
     assert reply["backend"] == "tensorflow"
     assert not (tmp_path / "run").exists()
