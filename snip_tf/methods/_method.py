@@ -100,13 +100,20 @@ class Method(keras.callbacks.Callback):
         """Adds a function of a weight to the losses for the block."""
         before = weight.regularizer
         self._changes.callback(setattr, weight, "regularizer", before)
+        weight.regularizer = _Added(loss, before)
 
-        def both(value):
-            own = loss(value)
-            return own if before is None else own + before(value)
 
-        both.of_method = True  # `compile_model` leaves it
-        weight.regularizer = both
+class _Added(keras.regularizers.Regularizer):
+    """The loss of a method, and the regularizer that was there before."""
+
+    of_method = True  # `compile_model` leaves it
+
+    def __init__(self, loss, before):
+        self._loss, self._before = loss, before
+
+    def __call__(self, value):
+        own = self._loss(value)
+        return own if self._before is None else own + self._before(value)
 
 
 def _trace_anew(model):
