@@ -3,8 +3,10 @@
 import contextlib
 
 import keras
+import numpy as np
 
 from snip_tf import _keras, layers, overriding
+from snip_tf.masks import cut, set_masks
 
 
 class Method(keras.callbacks.Callback):
@@ -32,6 +34,7 @@ class Method(keras.callbacks.Callback):
                 f"backend={keras.backend.backend()}"
             )
         self._pairs = layers.masked_weights(model)
+        self._weights = [weight for weight, _ in self._pairs]
         self._owners = [
             layer
             for layer in layers.masked_layers(model)
@@ -59,8 +62,6 @@ class Method(keras.callbacks.Callback):
             if not kind:
                 masks = self._found_masks()
         if masks is not None:
-            from snip_tf.masks import set_masks
-
             set_masks(self._pruned_model, masks)
 
     def _begin(self):
@@ -73,8 +74,30 @@ class Method(keras.callbacks.Callback):
 
     def _override(self, name, wrap):
         """Replaces a method of the layers with masks for the block."""
-        found = self._owners
-        self._changes.enter_context(overriding.overridden(found, name, wrap))
+        self._changes.enter_context(
+            overriding.overridden(self._owners, name, wrap)
+        )
+
+    def _flat_weights(self):
+        """Returns all masked weights as one flat float64 array."""
+        return np.concatenate(
+            [
+                keras.ops.convert_to_numpy(weight).astype(np.float64).ravel()
+                for weight in self._weights
+            ]
+        )
+
+    def _assign(self, variables, flat):
+        """Cuts a flat array into the weights' shapes, for as many variables."""
+        shapes = [weight.shape for weight in self._weights]
+        parts = cut(flat, shapes)
+        for variable, part in zip(variables, parts, strict=True):
+            variable.assign(part)
+        return parts
+
+    def _bake(self, flat):
+        """Sets the weights; returns the masks of what of them is not zero."""
+        return [part != 0 for part in self._assign(self._weights, flat)]
 
     def _add_variable(self, layer, name, value):
         """Adds a trainable variable to a layer for the block.

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from snip_tf.masks import cut, kept_weights
+from snip_tf.masks import kept_weights
 from snip_tf.methods._method import Method
 
 
@@ -37,7 +37,6 @@ class LC(Method):
 
     def __init__(self, model, *, sparsity, every, mu=9e-5, growth=1.1):
         super().__init__(model)
-        self._weights = [weight for weight, _ in self._pairs]
         total = sum(int(np.prod(weight.shape)) for weight in self._weights)
         self._kappa = kept_weights(total, sparsity)
         self._every, self._growth = every, growth
@@ -50,7 +49,7 @@ class LC(Method):
         ]
 
     def _begin(self):
-        values = self._values()
+        values = self._flat_weights()
         self._multipliers = np.zeros_like(values)
         self._theta = largest(values, self._kappa)
         self._set_targets()
@@ -72,7 +71,7 @@ class LC(Method):
             self._compress()
 
     def _compress(self):
-        values, mu = self._values(), float(self._mu)
+        values, mu = self._flat_weights(), float(self._mu)
         self._learned = False
         if not np.isfinite(values).all():
             raise ValueError(
@@ -85,30 +84,14 @@ class LC(Method):
         self._mu.assign(mu * self._growth)
         self._set_targets()
 
-    def _values(self):
-        return np.concatenate(
-            [
-                ops.convert_to_numpy(weight).astype(np.float64).ravel()
-                for weight in self._weights
-            ]
-        )
-
     def _set_targets(self):
         targets = self._theta + self._multipliers / float(self._mu)
-        shapes = [weight.shape for weight in self._weights]
-        for variable, target in zip(
-            self._targets, cut(targets, shapes), strict=True
-        ):
-            variable.assign(target)
+        self._assign(self._targets, targets)
 
     def _found_masks(self):
         if self._learned:  # since the last time
             self._compress()
-        shapes = [weight.shape for weight in self._weights]
-        thetas = cut(self._theta, shapes)
-        for weight, theta in zip(self._weights, thetas, strict=True):
-            weight.assign(theta)
-        return [theta != 0 for theta in thetas]
+        return self._bake(self._theta)
 
 
 def largest(values, kappa):

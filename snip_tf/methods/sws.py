@@ -10,7 +10,6 @@ import numpy as np
 from keras import ops
 
 from snip_tf import layers
-from snip_tf.masks import cut
 from snip_tf.methods._method import Method
 
 # Gamma priors of the precisions 1 / sigma^2, as (shape, rate): of the component
@@ -65,7 +64,6 @@ class SWS(Method):
     ):
         super().__init__(model)
         self.learning_rate = learning_rate
-        self._weights = [weight for weight, _ in self._pairs]
         self._components, self._zero_share = components, zero_share
         self._factor, self._merge_below = tau / examples, merge_below
         # A variable holds its value over its scale, and so moves faster.
@@ -134,14 +132,7 @@ class SWS(Method):
             ),
             self._merge_below,
         )
-        shapes = [weight.shape for weight in self._weights]
-        flat = np.concatenate(
-            [ops.convert_to_numpy(weight).ravel() for weight in self._weights]
-        )
-        values = cut(assigned(flat, *mixture), shapes)
-        for weight, value in zip(self._weights, values, strict=True):
-            weight.assign(value)
-        return [value != 0 for value in values]
+        return self._bake(assigned(self._flat_weights(), *mixture))
 
 
 def log_density(weights, means, log_precisions, log_shares):

@@ -321,7 +321,7 @@ def test_lc_reaches_the_best_two_of_three_weights():
         model.fit(
             x, y, batch_size=3, shuffle=False, callbacks=[method], verbose=0
         )
-        gap = method._values() - method._theta
+        gap = method._flat_weights() - method._theta
         assert np.abs(gap).max() < 1e-3
     kernel = model.layers[0]._kernel.numpy().ravel()
     np.testing.assert_allclose(kernel, [2, 0, -1], atol=1e-2)
