@@ -40,6 +40,8 @@ def obd(model, x, y=None, *, loss=None, training=False, seed=None):
         ValueError: See `sensitivity`, and for other losses or outputs.
     """
     del seed
+    weights = [weight for weight, _ in layers.masked_weights(model)]
+    of_class = scoring.loss_of(model, loss, training=training, of=weights)
     compiled = model.loss if loss is None else loss
     shape = getattr(model, "output_shape", None)
     if not _batches.is_sparse(compiled) or len(shape or ()) != 2:
@@ -48,9 +50,7 @@ def obd(model, x, y=None, *, loss=None, training=False, seed=None):
             "have one output with a number for each class. Received: "
             f"loss={compiled!r}, outputs of shape {shape}"
         )
-    weights = [weight for weight, _ in layers.masked_weights(model)]
     values = [tf.convert_to_tensor(weight) for weight in weights]
-    of_class = scoring.loss_of(model, loss, training=training, of=weights)
 
     @tf.function
     def surprise_and_gradients(example, label):

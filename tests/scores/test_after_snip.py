@@ -131,6 +131,12 @@ def test_obd_refuses_a_loss_without_classes(net, examples):
         scores.obd(net, *examples, loss="mse")
 
 
+@pytest.mark.parametrize("name", ["grasp", "obd", "synflow"])
+def test_what_is_no_model_is_refused_by_name(name, examples):
+    with pytest.raises(ValueError, match="`model` must be a Keras model"):
+        scores.get(name)("model.keras", *examples)
+
+
 def test_synflow_conserves_the_flow():
     """What flows through each layer is all that flows out (Tanaka, eq. 7)."""
     model = snip_tf.models.build("lenet_5_caffe")
