@@ -251,7 +251,8 @@ def _draw_effects(figure, groups):
                 ls="",
                 ms=5,
                 capsize=2,
-                label=f"{100 * sparsity:g}% pruned",
+                label=f"{100 * sparsity:g}% pruned"
+                + ("" if found else ", not run"),
             )
         axes.axvline(0, color="0.5", linewidth=1)
         axes.set_yticks(range(len(factors)), factors)
