@@ -30,6 +30,21 @@ def output_axes(model):
     return axes
 
 
+def without_inputs(model):
+    """Returns how many kernels, and units of theirs, have no weight left."""
+    kernels = units = 0
+    axes = output_axes(model)
+    masks = [mask for _, mask in layers.masked_weights(model)]
+    for mask, own in zip(masks, axes, strict=True):
+        if own is not None:
+            mask = np.asarray(keras.ops.convert_to_numpy(mask))
+            others = [i for i in range(mask.ndim) if i - mask.ndim not in own]
+            alive = mask.any(axis=tuple(others))
+            kernels += not alive.any()
+            units += int((~alive).sum())
+    return kernels, units
+
+
 def raise_best(scores, output_axes, min_kept, kappa):
     """Raises the best scores of each output unit over all, in place."""
     needed = 0

@@ -50,11 +50,13 @@ class Checkpoints(keras.callbacks.Callback):
         directory: Where HISTORY and FILE go.
         progress: The `Progress` so far. It is brought up to date.
         settings: The `Settings` of the run.
+        saves: Whether the state is saved at all.
     """
 
-    def __init__(self, directory, progress, settings):
+    def __init__(self, directory, progress, settings, *, saves=True):
         super().__init__()
         self._directory, self._settings = directory, settings
+        self._saves = saves
         self._progress = progress
         self._since = self._saved = time.perf_counter()
 
@@ -93,7 +95,7 @@ class Checkpoints(keras.callbacks.Callback):
     def _save_if_due(self, in_period=False):
         waited = self._since - self._saved >= SECONDS
         done = self._progress.step == self._settings.recipe.steps
-        if not (waited or done or stopping.asked()):
+        if not (self._saves and (waited or done or stopping.asked())):
             return
         if self.model.stop_training:  # by Keras: it has diverged
             return

@@ -1,5 +1,6 @@
 """Training a run to its last step, from wherever it was stopped."""
 
+import contextlib
 import sys
 
 import keras
@@ -9,16 +10,39 @@ from snip_tf import training
 from snip_tf.experiments import checkpoints, estimates, stopping
 
 
-def train(settings, model, data, directory, callbacks):
-    """Trains a network to the last step; returns the `checkpoints.Progress`."""
+def train(
+    settings,
+    model,
+    data,
+    directory,
+    callbacks,
+    *,
+    resumes=True,
+    every_step=False,
+):
+    """Trains a network to the last step.
+
+    Args:
+        settings: The `Settings`.
+        model: The network.
+        data: The `data.Data`.
+        directory: The run directory.
+        callbacks: More Keras callbacks.
+        resumes: Whether it goes on where it was stopped, or begins again.
+        every_step: Whether callbacks see every step, or some of them.
+
+    Returns:
+        The `checkpoints.Progress`.
+    """
     recipe, period = settings.recipe, settings.validate_every
     without_l2 = keras.metrics.SparseCategoricalCrossentropy(
         from_logits=True, name="cross_entropy"
     )
+    at_a_time = estimates.steps_at_a_time(settings.model, period)
     training.compile_model(
         model,
         recipe,
-        steps_per_execution=estimates.steps_at_a_time(settings.model, period),
+        steps_per_execution=1 if every_step else at_a_time,
         metrics=[without_l2],
     )
     progress = checkpoints.restore(directory, model)
@@ -34,10 +58,10 @@ def train(settings, model, data, directory, callbacks):
     own = [
         keras.callbacks.TerminateOnNaN(),
         _TestErrors(test),
-        checkpoints.Checkpoints(directory, progress, settings),
+        checkpoints.Checkpoints(directory, progress, settings, saves=resumes),
     ]
     while progress.step < recipe.steps:
-        with stopping.saved_first():
+        with stopping.saved_first() if resumes else contextlib.nullcontext():
             _fit(
                 settings, model, data, progress, validation, [*own, *callbacks]
             )

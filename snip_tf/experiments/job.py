@@ -46,6 +46,8 @@ def result_of(job, directory):
     settings = records.settings_of(job["settings"])
     if job["sparsities"]:
         return _scored(settings, job["sparsities"])
+    if settings.method != "snip":
+        return runs.run(settings, directory / "run", overwrite=True)
     file = directory / "pruned.keras"
     if "pruned" in job:
         model, pruned = runs.load_model(file), job["pruned"]

@@ -7,25 +7,11 @@ Printed errors are in percent, as text with the digits that are printed.
 import dataclasses
 
 from snip_tf import training
-from snip_tf.experiments import protocol, runs
+from snip_tf.experiments import protocol, rivals, runs
 from snip_tf.experiments.rows import Experiment, row_of
 
 _LENET_300_100 = protocol.TABLE_1["lenet_300_100"]
 _LENET_5_CAFFE = protocol.TABLE_1["lenet_5_caffe"]
-
-# Table 1: what the paper quotes of other methods, in percent.
-QUOTED = (
-    "| method | criterion | LeNet-300-100, sparsity | error "
-    "| LeNet-5-Caffe, sparsity | error |\n"
-    "| --- | --- | --- | --- | --- | --- |\n"
-    "| LWC | magnitude | 91.7 | 1.6 | 91.7 | 0.8 |\n"
-    "| DNS | magnitude | 98.2 | 2.0 | 99.1 | 0.9 |\n"
-    "| LC | magnitude | 99.0 | 3.2 | 99.0 | 1.1 |\n"
-    "| SWS | Bayesian | 95.6 | 1.9 | 99.5 | 1.0 |\n"
-    "| SVD | Bayesian | 98.5 | 1.9 | 99.6 | 0.8 |\n"
-    "| OBD | Hessian | 92.0 | 2.0 | 92.0 | 2.7 |\n"
-    "| L-OBS | Hessian | 98.5 | 2.0 | 99.0 | 2.1 |"
-)
 
 # Table 2: network, data, weights and errors before and after.
 _TABLE_2 = (
@@ -169,6 +155,8 @@ EXPERIMENTS = {
     ),
     "ablations": protocol.ABLATIONS,
     "protocol": protocol.SEARCH,
+    "rivals": rivals.RIVALS,
+    "criteria": rivals.CRITERIA,
     "table_2": Experiment(
         title="Various modern architectures, dense and pruned",
         source="Lee et al. 2019, Table 2",

@@ -32,7 +32,9 @@ def settings_of(values):
     names = {field.name for field in dataclasses.fields(runs.Settings)}
     given = {name: values[name] for name in names & set(values)}
     recipe = {**given["recipe"], "drops": tuple(given["recipe"]["drops"])}
-    return runs.Settings(**{**given, "recipe": training.Recipe(**recipe)})
+    options = tuple(given.pop("method_options", ()))
+    given["recipe"] = training.Recipe(**recipe)
+    return runs.Settings(**given, method_options=options)
 
 
 def append(path, line):

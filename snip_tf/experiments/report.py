@@ -63,7 +63,8 @@ def text(name, lines):
     if any(g.run != rows.Run(g.run.row, g.run.row.settings) for g in groups):
         flags = "`--steps`, `--dataset` or `--backend`"
         command += f", with the {flags} that the rows say"
-    quoted = f"As the paper quotes other methods:\n\n{paper.QUOTED}"
+    quoted = tables.markdown(tables.quoted())
+    quoted = f"As the paper quotes other methods:\n\n{quoted}"
     parts = [
         f"# {experiment.title}",
         f"{experiment.source}. {experiment.note}",

@@ -14,7 +14,13 @@ from absl import app, flags
 
 import snip_tf
 from snip_tf import data, models, scores, training
-from snip_tf.experiments import program, protocol, run_directory, runs
+from snip_tf.experiments import (
+    method_runs,
+    program,
+    protocol,
+    run_directory,
+    runs,
+)
 
 FLAGS = flags.FLAGS
 flags.disclaim_key_flags()
@@ -23,6 +29,7 @@ _CHOICES = {
     "model": models.NAMES,
     "criterion": scores.SCORES,
     "optimizer": training.OPTIMIZERS,
+    "method": method_runs.METHODS,
 }
 
 # What is there for the scores alone, and for a network that is built.
@@ -30,6 +37,7 @@ _SCORING = ("score_batch_size", "criterion", "reinit", "train_initializer")
 _SCORING += ("prune_last_layer", "prune_biases")
 _BUILDING = (*_SCORING, "kernel_initializer", "bias_initializer")
 _BUILDING += ("batch_norm", "conv_activation")
+_METHOD = ("method", "method_options")
 
 
 def define_data(text="The data set; by default mnist."):
@@ -83,6 +91,7 @@ def define_recipe():
     fields = dataclasses.fields(training.Recipe)
     _define(training.Recipe, [f.name for f in fields], "that of the data set")
     _define(runs.Settings, ["validate_every"], "1000, or all")
+    _define(runs.Settings, _METHOD, "snip, without any")
 
 
 def _define(cls, names, default=None):
@@ -104,6 +113,8 @@ def _define(cls, names, default=None):
             flags.DEFINE_enum(name, None, _CHOICES[name], text)
         elif name == "drops":
             flags.DEFINE_list(name, None, text)
+        elif name == "method_options":
+            flags.DEFINE_multi_string(name, None, text)
         elif kind is bool:
             flags.DEFINE_bool(name, None, text)
         elif kind is str:
@@ -129,15 +140,17 @@ def settings(model=None):
     """
     dataset = FLAGS.dataset or "mnist"
     recipe = _recipe(training.RECIPES[dataset])
+    method = method_runs.METHODS[_given(runs.Settings).get("method", "snip")]
     defaults = {
-        "score_batch_size": recipe.batch_size,
+        "score_batch_size": method and method.images or recipe.batch_size,
         "validate_every": recipe.steps if recipe.steps % 1000 else 1000,
     }
     given = defaults | _preset() | _given(runs.Settings)
+    given["method_options"] = tuple(given.get("method_options", ()))
     given |= {"dataset": dataset, "recipe": recipe}
     if model is not None:
         program.refuse(
-            ("model", "sparsity", "preset", *_BUILDING),
+            (*_METHOD, "model", "sparsity", "preset", *_BUILDING),
             "--pruned_model brings its own network and masks",
         )
         given |= dict.fromkeys(_BUILDING)
@@ -147,7 +160,7 @@ def settings(model=None):
         raise app.UsageError(
             f"--model must be given: one of {', '.join(models.NAMES)}"
         )
-    if not given.get("sparsity"):
+    if not (given.get("sparsity") or method):
         program.refuse(_SCORING, "Without --sparsity nothing is pruned")
     return runs.Settings(**given)
 
@@ -167,6 +180,8 @@ def _preset():
 
 def run_dir(settings, prefix=""):
     """Returns the run directory, by default one named by the settings."""
+    if settings.method != "snip":
+        prefix += f"{settings.method}-"
     return FLAGS.run_dir or (
         f"runs/{prefix}{settings.model}-{settings.dataset}-"
         f"{settings.sparsity:.6g}-seed{settings.seed}"

@@ -12,10 +12,11 @@ import numpy as np
 
 import snip_tf
 from snip_tf import data as data_module
-from snip_tf import models
+from snip_tf import guard, models, training
 from snip_tf.experiments import (
     checkpoints,
     fitting,
+    method_runs,
     run_directory,
 )
 from snip_tf.experiments.provenance import identity, surroundings
@@ -82,19 +83,20 @@ def run(
     # With momentum, and three checkpoints while the last one is written.
     copies = 7 if train else 1
     run_directory.check_place(path, needed=4 * copies * model.count_params())
-    print(snip_tf.summary(model), flush=True)
+    if settings.method == "snip":
+        print(snip_tf.summary(model), flush=True)
     given = dataclasses.asdict(settings)
     me = identity(settings, model, data=data) | kind
     with run_directory.opened(path, given, me, **replacing) as directory:
         file = directory / run_directory.MODEL
         if train:
-            progress = fitting.train(
-                settings, model, data, directory, callbacks
-            )
-            results |= _evaluate(settings, model, data, file, progress)
+            results |= _train(settings, model, data, directory, callbacks)
         else:
             run_directory.save_model(model, file)
         summary = snip_tf.summary(model)  # of what is saved
+        if settings.method != "snip":
+            print(summary, flush=True)
+        dead_kernels, dead_units = guard.without_inputs(model)
         config = run_directory.read_config(directory)
         if noted := config.get(run_directory.ANYWAY):
             results[run_directory.ANYWAY] = noted
@@ -104,6 +106,8 @@ def run(
             "kept": summary.kept,
             "sparsity_reached": summary.sparsity,
             "kept_per_weight": {row.name: row.kept for row in summary.rows},
+            "dead_kernels": dead_kernels,
+            "dead_units": dead_units,
             **results,
             **surroundings(),
         }
@@ -157,11 +161,12 @@ def scoring_batch(settings, data):
 def build_and_prune(settings, data):
     """Returns a new network, pruned if the sparsity is not zero, and seconds.
 
+    What another method than SNIP prunes is not pruned yet.
     The seconds are those of scoring and masking, the trace included.
     """
     model = build(settings, data)
     start = time.perf_counter()
-    if settings.sparsity:
+    if settings.sparsity and settings.method == "snip":
         x, y = scoring_batch(settings, data)
         snip_tf.prune(
             model,
@@ -208,8 +213,52 @@ def check_fits(model, data):
         )
 
 
+def _train(settings, model, data, directory, callbacks):
+    """Trains a network, by its method; returns the results."""
+    results = {"numbers_by_hand": method_runs.numbers_by_hand(settings)}
+    first = method_runs.pretraining_steps(settings)
+    results["pretraining_steps"] = first
+    if first:
+        results["pretraining_seconds"] = _pretrain(settings, model, directory)
+    method = method_runs.METHODS[settings.method]
+    own = method_runs.after_pretraining(settings)
+    with method_runs.applied(settings, model, data) as more:
+        progress = fitting.train(
+            own,
+            model,
+            data,
+            directory,
+            [*callbacks, *more],
+            resumes=not method or method.resumes,
+            every_step=bool(method and method.every_step),
+        )
+    file = directory / run_directory.MODEL
+    results |= _evaluate(own, model, data, file, progress)
+    if more:  # its masks were other ones before
+        results |= dict.fromkeys(_OF_THE_BEST)
+    return results
+
+
+def _pretrain(settings, model, directory):
+    """Gives a network the weights of a dense run; returns its seconds."""
+    path, own = directory / "pretrained", method_runs.pretraining(settings)
+    result = run_directory.finished(path, identity(own)) or run(
+        own, path, overwrite=True
+    )
+    trained = load_model(path / run_directory.MODEL)
+    model.set_weights(trained.get_weights())
+    return result["train_seconds"]
+
+
+# What is read from the errors of each period.
+_OF_THE_BEST = ("test_errors", "test_error_at_best_validation")
+_OF_THE_BEST += ("best_validation_step",)
+
+
 def _evaluate(settings, model, data, file, progress):
     """Returns the results of a trained network, and saves it."""
+    if not model.compiled:  # its method took variables and optimizer away
+        training.compile_model(model, settings.recipe)
     test = data_module.evaluation_batches(data, "test")
     last_error = error_of(model, test)
     run_directory.save_model(model, file)

@@ -3,6 +3,7 @@
 import dataclasses
 
 from snip_tf import _checks, training
+from snip_tf.experiments import method_runs
 
 # Lee et al. 2019, Tables 1 and 2.
 SPARSITIES = {
@@ -67,10 +68,18 @@ class Settings:
         prune_biases: Whether biases have masks.
         validation_fraction: The fraction of the training images held out to
             validate on, in [0, 1); 0 to train on all of them.
+        method: A name of `method_runs.METHODS`: what prunes. All but snip are
+            rivals of Table 1, most of which train first: the steps of the
+            recipe are those of all.
+        method_options: Options of the method, each as name=value, the value in
+            Python's notation: those of its class or function in
+            `snip_tf.methods`, "pretraining_steps" and the "learning_rate"
+            after them.
 
     Raises:
         ValueError: If `validate_every` does not divide the steps, `sparsity`
-            is not in [0, 1), or the network has no such option.
+            is not in [0, 1), the network or the method has no such option, or
+            the sparsity is what comes out of the method.
     """
 
     model: str
@@ -94,6 +103,8 @@ class Settings:
     prune_last_layer: bool | None = True
     prune_biases: bool | None = True
     validation_fraction: float = 0.1
+    method: str = "snip"
+    method_options: tuple[str, ...] = ()
 
     def __post_init__(self):
         # Refused now, not after minutes of loading and tracing.
@@ -109,6 +120,7 @@ class Settings:
                 f"steps={self.recipe.steps}"
             )
         _checks.check_number("sparsity", self.sparsity, 1)
+        method_runs.check(self)
         for name in self.network_options:
             if self.model not in _OPTIONS[name]:
                 raise ValueError(

@@ -5,7 +5,10 @@ column to cell.
 """
 
 import dataclasses
+import itertools
 import statistics
+
+from snip_tf.experiments import method_runs, rivals
 
 _RUN = ("run", "weights kept", "iterations", "seeds")
 _BEST = "best on the test set"
@@ -16,6 +19,7 @@ _FITS = (
     "training error, last period",
     "test error",
 )
+_CRITERIA = (*_RUN, "dead kernels", "dead units", "test error")
 _COMPARISON = ("run", "paper", "authors' code", *_ERRORS[4:])
 _COMPARISON += ("iterations", "seeds", "to the paper", "to the authors' code")
 
@@ -26,6 +30,10 @@ def of_experiment(name, groups):
         return _pairs(groups)
     if name == "figure_2":
         return _kept_by_data(groups)
+    if name == "criteria":
+        return _table(_CRITERIA, groups)
+    if name == "rivals":
+        return _rivals(groups)
     columns = _FITS if name == "figure_4" else _ERRORS
     if any(group.run.row.paper for group in groups):
         columns += ("paper", "difference")
@@ -42,8 +50,19 @@ def comparison(groups):
         {"experiment": name, **row}
         for name, own in groups.items()
         # The search has a page of its own, and its best rows are in Table 1.
-        if name != "protocol"
+        if name not in ("protocol", "rivals")
         for row in _table(_COMPARISON, [g for g in own if g.run.row.paper])
+    ]
+
+
+def quoted():
+    """Returns the table of what the paper quotes of other methods."""
+    columns = ("method", "criterion", "LeNet-300-100, sparsity", "error")
+    columns += ("LeNet-5-Caffe, sparsity", "its error")
+    return [
+        dict(zip(columns, (name, criterion, *map(str, numbers)), strict=True))
+        for name, criterion, *pairs in rivals.QUOTED.values()
+        for numbers in [itertools.chain(*pairs)]
     ]
 
 
@@ -73,6 +92,8 @@ def _cells(group):
         "weights kept": _counts(line["kept"] for line in lines),
         "iterations": group.was_run and ", ".join([steps, *run.departures]),
         "seeds": group.was_run and f"{len(lines)}{of}",
+        "dead kernels": _mean(group, "dead_kernels"),
+        "dead units": _mean(group, "dead_units"),
         "test error": error(group, "test_error"),
         "at best validation": error(group, "test_error_at_best_validation"),
         _BEST: error(group, "best_test_error"),
@@ -87,6 +108,62 @@ def _cells(group):
     }
     cells["to the paper"] = cells["difference"]
     return {column: cell or group.nothing for column, cell in cells.items()}
+
+
+def _mean(group, name):
+    values = group.values(name)
+    return f"{statistics.fmean(values):,.4g}" if values else "–"
+
+
+def _rivals(groups):
+    """Returns SNIP and its rivals, with what the paper says of each."""
+    table = []
+    for group in groups:
+        settings = group.run.settings
+        method = method_runs.METHODS[settings.method]
+        name, _, *quoted = rivals.QUOTED.get(settings.method, ("SNIP", ""))
+        place = rivals.MODELS.index(settings.model)
+        before = method_runs.pretraining_steps(settings)
+        cells = {
+            **_cells(group),
+            "method": name,
+            "network": settings.model,
+            "sparsity": _percent(group, "sparsity_reached"),
+            "trained before": f"{before:,}" if before else "no",
+            "prunings": method.prunings if method else "1",
+            "numbers by hand": f"{method_runs.numbers_by_hand(settings)}",
+            "other loss": "yes" if method and method.changes_loss else "no",
+            "time a step": _slowdown(group),
+            "quoted": "–",
+        }
+        if quoted and group.run.row.paper:
+            cells["quoted"] = "{} at {}%".format(*reversed(quoted[place]))
+        table.append({c: cells[c] or group.nothing for c in _RIVALS})
+    return table
+
+
+_RIVALS = ("network", "method", "sparsity", "test error", "quoted", "seeds")
+_RIVALS += ("iterations", "trained before", "prunings", "numbers by hand")
+_RIVALS += ("other loss", "time a step")
+
+
+def _percent(group, name):
+    values = group.values(name)
+    return values and f"{100 * statistics.fmean(values):.2f}%"
+
+
+def _slowdown(group):
+    """Returns the time of a step over that of one of the training before."""
+    before = method_runs.pretraining_steps(group.run.settings)
+    if not (before and group.lines):
+        return "–"
+    steps = group.run.settings.recipe.steps
+    ratios = [
+        (line["train_seconds"] / (steps - before))
+        / (line["pretraining_seconds"] / before)
+        for line in group.lines
+    ]
+    return f"{statistics.median(ratios):.1f}"
 
 
 def _counts(counts):

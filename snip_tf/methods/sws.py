@@ -44,6 +44,8 @@ class SWS(Method):
         learning_rate: That of the optimizer, for the weights.
         rates: Those of means, of log precisions and of log shares.
         merge_below: The divergence below which two components are alike.
+        gammas: The Gamma priors, as (shape, rate): of the component of zero and
+            of the others.
 
     Raises:
         ValueError: At the beginning of the block, for an optimizer that is
@@ -61,11 +63,13 @@ class SWS(Method):
         learning_rate=5e-4,
         rates=(1e-4, 3e-3, 3e-3),
         merge_below=1e-10,
+        gammas=GAMMAS,
     ):
         super().__init__(model)
         self.learning_rate = learning_rate
         self._components, self._zero_share = components, zero_share
         self._factor, self._merge_below = tau / examples, merge_below
+        self._gammas = gammas
         # A variable holds its value over its scale, and so moves faster.
         self._scales = [rate / learning_rate for rate in rates]
 
@@ -119,7 +123,7 @@ class SWS(Method):
             flat = ops.cast(ops.reshape(weight, (-1,)), "float32")
             total -= ops.sum(log_density(flat, means, precisions, shares))
         for own, (shape, rate) in zip(
-            (precisions[:1], precisions[1:]), GAMMAS, strict=True
+            (precisions[:1], precisions[1:]), self._gammas, strict=True
         ):
             total += ops.sum((1 - shape) * own + rate * ops.exp(own))
         return self._factor * total
