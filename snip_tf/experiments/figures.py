@@ -11,22 +11,27 @@ import matplotlib.figure
 import matplotlib.ticker
 import numpy as np
 
-from snip_tf.experiments import effects, pictures, protocol, records
+from snip_tf.experiments import curves, effects, pictures, protocol, records
+from snip_tf.experiments.curves import (
+    BLUE,
+    GREEN,
+    LEGEND,
+    ORANGE,
+    PURPLE,
+    RED,
+    TITLES,
+    WIDTH,
+)
 
-_TITLES = {"lenet_300_100": "LeNet-300-100", "lenet_5_caffe": "LeNet-5-Caffe"}
-_BLUE, _ORANGE, _GREEN = "#0072B2", "#E69F00", "#009E73"
-_RED, _PURPLE = "#D55E00", "#CC79A7"
 # The colours of the paper's Figure 4, as near as they come.
 _LOSS_STYLES = {
-    "dense-true": ("dense, true labels", _RED, "s", "-"),
-    "sparse-true": ("99% pruned, true labels", _BLUE, "o", "--"),
-    "dense-random": ("dense, random labels", _GREEN, "^", "-"),
-    "dense-random-l2": ("dense, random labels, L2", _PURPLE, "D", "-."),
-    "sparse-random": ("99% pruned, random labels", _ORANGE, "v", "--"),
+    "dense-true": ("dense, true labels", RED, "s", "-"),
+    "sparse-true": ("99% pruned, true labels", BLUE, "o", "--"),
+    "dense-random": ("dense, random labels", GREEN, "^", "-"),
+    "dense-random-l2": ("dense, random labels, L2", PURPLE, "D", "-."),
+    "sparse-random": ("99% pruned, random labels", ORANGE, "v", "--"),
 }
 _RESOLUTION = 200  # dots an inch
-_WIDTH = 7.0  # inches, a printed page less its margins
-_LEGEND = {"loc": "outside lower center", "frameon": False}
 
 
 def picture(name, lines):
@@ -43,65 +48,12 @@ def picture(name, lines):
     return content.getvalue()
 
 
-def _of_longest(groups):
-    """Returns the groups of the longest schedule, and that in words.
-
-    Curves are drawn of one schedule; the tables have all.
-    """
-    ran = [g for g in groups if g.lines]
-    longest = max(
-        ran, key=lambda g: (g.run.is_on_own_data, g.run.settings.recipe.steps)
-    )
-    schedule = longest.run.schedule
-    return [g for g in ran if g.run.schedule == schedule], schedule
-
-
-def _draw_levels(figure, groups):
-    """Draws errors over sparsity, a panel a network (Figure 1)."""
-    figure.set_size_inches(_WIDTH, 3.6)
-    panels = figure.subplots(1, len(_TITLES), sharey=True)
-    groups, schedule = _of_longest(groups)
-    for axes, model in zip(panels, _TITLES, strict=True):
-        for name, preset, style in (
-            ("", False, {"color": _BLUE, "marker": "o"}),
-            ("preset, ", True, {"color": _RED, "marker": "s"}),
-        ):
-            own = [
-                g
-                for g in groups
-                if g.run.settings.model == model
-                and g.run.row.name.endswith("-preset") == preset
-            ]
-            sparsities = [100 * g.run.settings.sparsity for g in own]
-            if own:
-                label = f"SNIP, {name}{schedule}"
-                _draw_curve(axes, sparsities, own, label, **style)
-            for group in own:
-                if not group.run.settings.sparsity:
-                    axes.axhline(
-                        group.mean(),
-                        color=style["color"],
-                        linestyle=(0, (6, 4)),
-                        linewidth=1,
-                        label=f"dense reference, {name}{schedule}",
-                    )
-        axes.set(title=_TITLES[model], xlabel="sparsity (% of weights removed)")
-        axes.set_xticks(range(0, 100, 10))
-        axes.grid(alpha=0.3)
-    panels[0].set_ylabel("test error (%)")
-    once = {}
-    for axes in panels:
-        handles, names = axes.get_legend_handles_labels()
-        once |= dict(zip(names, handles, strict=True))
-    figure.legend(once.values(), once, **_LEGEND)
-
-
 def _draw_batch_sizes(figure, groups):
     """Draws masks and errors of batches of several sizes (Figure 3)."""
-    groups, schedule = _of_longest(groups)
+    groups, schedule = curves.of_longest(groups)
     axes = pictures.draw_batch_sizes(figure, groups)
     places = range(len(groups))
-    _draw_curve(axes, places, groups, f"SNIP at 90%, {schedule}")
+    curves.draw_curve(axes, places, groups, f"SNIP at 90%, {schedule}")
     sizes = [f"{g.run.settings.score_batch_size:,}" for g in groups]
     axes.set_xticks(places, sizes)
     axes.set_xlim(-0.5, len(groups) - 0.5)
@@ -110,24 +62,9 @@ def _draw_batch_sizes(figure, groups):
     axes.legend(loc="best")
 
 
-def _draw_curve(axes, places, groups, name, color=_BLUE, marker="o"):
-    """Draws a curve of errors with their deviations."""
-    counts = sorted({len(group.lines) for group in groups})
-    axes.errorbar(
-        places,
-        [group.mean() for group in groups],
-        [group.std() for group in groups],
-        color=color,
-        marker=marker,
-        markersize=4,
-        capsize=2,
-        label=f"{name}, seeds: {' or '.join(map(str, counts))}",
-    )
-
-
 def _draw_errors(figure, groups):
     """Draws ours beside the paper's errors, a line each (Tables 1 to 3)."""
-    figure.set_size_inches(_WIDTH, 1.2 + 0.24 * len(groups))
+    figure.set_size_inches(WIDTH, 1.2 + 0.24 * len(groups))
     axes = figure.subplots()
     schedules = list(dict.fromkeys(g.run.schedule for g in groups if g.lines))
     is_one = len(schedules) == 1
@@ -137,9 +74,9 @@ def _draw_errors(figure, groups):
     # A little above and below each other, as they can be the same.
     for whose, (offset, name, color, marker, fill) in enumerate(
         (
-            (-0.12, f"ours, {seeds}", _BLUE, "o", _BLUE),
-            (0.12, "paper", _RED, "D", "none"),
-            (0.3, "authors' code", _GREEN, "^", "none"),
+            (-0.12, f"ours, {seeds}", BLUE, "o", BLUE),
+            (0.12, "paper", RED, "D", "none"),
+            (0.3, "authors' code", GREEN, "^", "none"),
         )
     ):
         errors, deviations = numbers[:, whose].T
@@ -167,7 +104,7 @@ def _draw_errors(figure, groups):
     axes.set_xlabel(f"test error (%){unit}")
     axes.grid(alpha=0.3)
     _spread_out(axes)
-    figure.legend(ncols=3, **_LEGEND)
+    figure.legend(ncols=3, **LEGEND)
 
 
 def _errors_of(group):
@@ -198,9 +135,9 @@ def _spread_out(axes):
 
 def _draw_losses(figure, groups):
     """Draws the training loss over the iterations (Figure 4)."""
-    figure.set_size_inches(_WIDTH, 4.4)
+    figure.set_size_inches(WIDTH, 4.4)
     axes = figure.subplots()
-    groups, schedule = _of_longest(groups)
+    groups, schedule = curves.of_longest(groups)
     for group in groups:
         name, color, marker, line = _LOSS_STYLES[group.run.row.name]
         losses = [line["train_cross_entropies"] for line in group.lines]
@@ -225,17 +162,17 @@ def _draw_losses(figure, groups):
     # Room for the markers of what is zero.
     axes.set_ylim(bottom=-0.04 * axes.get_ylim()[1])
     axes.grid(alpha=0.3)
-    figure.legend(ncols=2, **_LEGEND)
+    figure.legend(ncols=2, **LEGEND)
 
 
 def _draw_effects(figure, groups):
     """Draws what each factor of the search does to the errors."""
-    figure.set_size_inches(_WIDTH, 3.0)
-    panels = figure.subplots(1, len(_TITLES), sharex=True)
-    for axes, model in zip(panels, _TITLES, strict=True):
+    figure.set_size_inches(WIDTH, 3.0)
+    panels = figure.subplots(1, len(protocol.DESIGNS), sharex=True)
+    for axes, model in zip(panels, protocol.DESIGNS, strict=True):
         factors, _ = protocol.DESIGNS[model]
         _, *pruned = protocol.TABLE_1[model]
-        styles = (_BLUE, "o", -0.12), (_ORANGE, "s", 0.12)
+        styles = (BLUE, "o", -0.12), (ORANGE, "s", 0.12)
         for (sparsity, *_), (color, marker, offset) in zip(
             pruned, styles, strict=True
         ):
@@ -258,7 +195,7 @@ def _draw_effects(figure, groups):
         axes.set_yticks(range(len(factors)), factors)
         axes.set_ylim(len(factors) - 0.5, -0.5)
         steps = protocol.SEARCH_STEPS[model]
-        axes.set_title(f"{_TITLES[model]}, {steps:,} iterations")
+        axes.set_title(f"{TITLES[model]}, {steps:,} iterations")
         axes.set_xlabel("effect on the test error (points)")
         axes.grid(alpha=0.3)
         axes.legend(loc="best")
@@ -266,7 +203,9 @@ def _draw_effects(figure, groups):
 
 _DRAWINGS = {
     "protocol": _draw_effects,
-    "figure_1": _draw_levels,
+    "figure_1": curves.draw_levels,
+    "rivals": curves.draw_rivals,
+    "criteria": curves.draw_criteria,
     "figure_2": pictures.draw_classes,
     "figure_3": _draw_batch_sizes,
     "figure_4": _draw_losses,

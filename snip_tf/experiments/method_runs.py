@@ -17,7 +17,7 @@ import numpy as np
 
 from snip_tf import data as data_module
 from snip_tf import layers, methods, training
-from snip_tf._checks import check_one_of
+from snip_tf._checks import check_one_of, naming
 from snip_tf.masks import keep_top
 
 
@@ -198,7 +198,7 @@ METHODS = {
     ),
 }
 # Options of every method, besides its own.
-_OF_ALL = ("pretraining_steps", "learning_rate")
+_OF_ALL = ("pretraining", "learning_rate")
 # What of a method's own is no number that is set by hand.
 _GIVEN = ("model", "x", "y", "examples", "seed", "batch_size", "options")
 
@@ -227,12 +227,13 @@ def check(settings):
         raise ValueError(
             f"`sparsity` must {rule} with {name}. Received: sparsity={given}"
         )
-    first = pretraining_steps(settings)
+    with naming(method_options=settings.method_options):
+        first = pretraining_steps(settings)
     if not method.pretrains <= first < steps:
         raise ValueError(
-            "`pretraining_steps` must be less than all steps, and more than "
-            f"none where a method prunes a trained network. Received: {first} "
-            f"of {steps} for {name}"
+            "`pretraining` must be a part of the steps, and of one at least "
+            f"where a method prunes a trained network. Received: {first} of "
+            f"{steps} steps for {name}"
         )
 
 
@@ -267,13 +268,15 @@ def option_names(name):
 
 
 def pretraining_steps(settings):
-    """Returns how many of the steps train the dense network: by default half.
+    """Returns how many of the steps train the dense network.
 
-    None with SNIP, or where the method prunes what it trains.
+    They are the part "pretraining" of all, by default half; none with SNIP, or
+    where a method prunes what it trains.
     """
     method = METHODS[settings.method]
-    half = settings.recipe.steps // 2 if method and method.pretrains else 0
-    return _parsed(settings).get("pretraining_steps", half)
+    part = 0.5 if method and method.pretrains else 0.0
+    part = _parsed(settings).get("pretraining", part)
+    return round(part * settings.recipe.steps)
 
 
 def pretraining(settings):

@@ -37,18 +37,18 @@ _THRESHOLDS = {
 _PUBLISHED = {
     ("dns", "lenet_300_100"): (
         training.Recipe(35_000, 64, 0.1, (15_000, 30_000)),
-        ("pretraining_steps=10000", "stop=20000", "learning_rate=0.01"),
+        (f"pretraining={10 / 35}", "stop=20000", "learning_rate=0.01"),
     ),
     ("dns", "lenet_5_caffe"): (
         training.Recipe(26_000, 64, 0.02, (13_000, 23_000)),
-        ("pretraining_steps=10000", "stop=14000", "learning_rate=0.01"),
+        (f"pretraining={10 / 26}", "stop=14000", "learning_rate=0.01"),
     ),
     ("svd", "lenet_300_100"): (training.Recipe(120_600, 100), ()),
     ("svd", "lenet_5_caffe"): (training.Recipe(120_600, 100), ()),
     ("lc", "lenet_300_100"): (
         # The drops are of the training before.
         training.Recipe(212_700, 256, 0.1, (100_000, 150_000)),
-        ("pretraining_steps=20000",),
+        (f"pretraining={200 / 2127}",),
     ),
 }
 

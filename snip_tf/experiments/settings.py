@@ -73,8 +73,8 @@ class Settings:
             recipe are those of all.
         method_options: Options of the method, each as name=value, the value in
             Python's notation: those of its class or function in
-            `snip_tf.methods`, "pretraining_steps" and the "learning_rate"
-            after them.
+            `snip_tf.methods`, "pretraining", the part of the steps that train
+            before, and "learning_rate", that after them.
 
     Raises:
         ValueError: If `validate_every` does not divide the steps, `sparsity`

@@ -40,6 +40,10 @@ def test_rows_as_the_paper_has_them():
         "table_1": 3 * 5,
         "ablations": 3 + 11,
         "protocol": 36 + 8 + 9 + 34 + 8 + 2 + 3,
+        # Quoted, SNIP at those sparsities and its own, the others at SNIP's,
+        # with published schedules.
+        "rivals": (7 + 8 + 4 + 3) + (7 + 7 + 2 + 2),
+        "criteria": 2 * 5 * 9 + 2 * 9,
         "table_2": 12 * 2,
         "figure_2": 2 * 10,
         "figure_3": 6,

@@ -58,6 +58,8 @@ def test_a_line_has_all_settings():
         "prune_last_layer": True,
         "prune_biases": True,
         "validation_fraction": 0.1,
+        "method": "snip",
+        "method_options": [],
         "test_error": 1.5,
     }
 
