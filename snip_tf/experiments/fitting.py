@@ -18,7 +18,6 @@ def train(
     callbacks,
     *,
     resumes=True,
-    every_step=False,
 ):
     """Trains a network to the last step.
 
@@ -29,7 +28,6 @@ def train(
         directory: The run directory.
         callbacks: More Keras callbacks.
         resumes: Whether it goes on where it was stopped, or begins again.
-        every_step: Whether callbacks see every step, or some of them.
 
     Returns:
         The `checkpoints.Progress`.
@@ -38,11 +36,10 @@ def train(
     without_l2 = keras.metrics.SparseCategoricalCrossentropy(
         from_logits=True, name="cross_entropy"
     )
-    at_a_time = estimates.steps_at_a_time(settings.model, period)
     training.compile_model(
         model,
         recipe,
-        steps_per_execution=1 if every_step else at_a_time,
+        steps_per_execution=estimates.steps_at_a_time(settings.model, period),
         metrics=[without_l2],
     )
     progress = checkpoints.restore(directory, model)

@@ -34,7 +34,6 @@ class Method:
         recipe: What its recipe has of its own.
         resumes: Whether all of its state is in the model and the optimizer: a
             run that was stopped then goes on there, else after the pretraining.
-        every_step: Whether it looks at every step.
         images: How many images it looks at when it prunes, by default.
         rate: What the learning rate of the run is multiplied by: retraining is
             at a tenth (Han et al. 2015).
@@ -49,7 +48,6 @@ class Method:
     pretrains: bool = True
     recipe: dict = dataclasses.field(default_factory=dict)
     resumes: bool = False
-    every_step: bool = False
     images: int | None = None
     rate: float = 0.1
     changes_loss: bool = False
@@ -153,7 +151,6 @@ METHODS = {
             "seed": stage.settings.seed,
         },
         takes_sparsity=False,
-        every_step=True,
         prunings="many",
     ),
     "lc": Method(

@@ -230,7 +230,6 @@ def _train(settings, model, data, directory, callbacks):
             directory,
             [*callbacks, *more],
             resumes=not method or method.resumes,
-            every_step=bool(method and method.every_step),
         )
     file = directory / run_directory.MODEL
     results |= _evaluate(own, model, data, file, progress)

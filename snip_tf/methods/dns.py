@@ -3,10 +3,11 @@
 Guo et al. 2016 (Dynamic Network Surgery for Efficient DNNs).
 """
 
+import keras
 import numpy as np
 from keras import ops
 
-from snip_tf import layers
+from snip_tf import layers, overriding
 from snip_tf.methods._method import Method
 
 
@@ -35,8 +36,7 @@ class DNS(Method):
         seed: Of the draws.
 
     Raises:
-        ValueError: For a layer that has no number; in `fit`, for
-            `steps_per_execution` above one, as it looks at every step.
+        ValueError: For a layer that has no number.
     """
 
     def __init__(self, model, *, c, gamma=1e-4, power=1.0, stop=20_000, seed=0):
@@ -55,36 +55,39 @@ class DNS(Method):
             )
         self._c = c if isinstance(c, dict) else dict.fromkeys(names, c)
         self._gamma, self._power, self._stop = gamma, power, stop
-        self._random = np.random.default_rng(seed)
-        self._step = 0
+        self._draws = keras.random.SeedGenerator(seed)
+        self._step = keras.Variable(0, trainable=False, dtype="int32")
 
     def _begin(self):
         self._thresholds = [
             threshold(layer, self._c[layer.name]) for layer in self._owners
         ]
         self._override("read", _straight_through)
-
-    def on_train_begin(self, logs=None):
-        """Refuses steps that it would not see."""
-        if self.model.steps_per_execution != 1:
-            raise ValueError(
-                "DNS looks at its masks at every step, so that "
-                "`steps_per_execution` must be 1. Received: "
-                f"{self.model.steps_per_execution}"
+        self._changes.enter_context(
+            overriding.overridden(
+                [self._pruned_model], "train_step", self._looking
             )
+        )
 
-    def on_train_batch_end(self, batch, logs=None):
-        """Looks at the masks of some layers."""
-        if self._step < self._stop:
-            share = (1 + self._gamma * self._step) ** -self._power
-            looked_at = self._random.random(len(self._owners)) < share
-            for layer, threshold, look in zip(
-                self._owners, self._thresholds, looked_at, strict=True
+    def _looking(self, _, train_step):
+        """Returns the step and a look at the masks after it, in one graph."""
+
+        def step(*arguments):
+            logs = train_step(*arguments)
+            now = ops.cast(self._step, "float32")
+            share = (1 + self._gamma * now) ** -self._power
+            share = ops.where(self._step < self._stop, share, 0.0)
+            for layer, threshold in zip(
+                self._owners, self._thresholds, strict=True
             ):
-                if look:
-                    for weight, mask in layer.masked_weights():
-                        mask.assign(surgery(weight, mask, threshold))
-        self._step += 1
+                drawn = keras.random.uniform((), seed=self._draws)
+                for weight, mask in layer.masked_weights():
+                    found = surgery(weight, mask, threshold)
+                    mask.assign(ops.where(drawn < share, found, mask))
+            self._step.assign_add(1)
+            return logs
+
+        return step
 
     def _found_masks(self):
         return [ops.convert_to_numpy(mask) for _, mask in self._pairs]
