@@ -10,6 +10,7 @@ import shutil
 
 from snip_tf import data, tables
 from snip_tf.experiments import (
+    checkpoints,
     estimates,
     job,
     paper,
@@ -115,7 +116,7 @@ class Campaign:
         path = self._directory(run) / "run"
         identity = runs.identity(run.settings, backend=run.backend)
         goes_on = run_directory.check(path, identity, overwrite=True)
-        return runs.steps_done(path) if goes_on else 0
+        return checkpoints.steps_done(path) if goes_on else 0
 
     def _directory(self, run):
         """Returns the directory of the files of a run until it is done."""

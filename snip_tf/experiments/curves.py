@@ -108,7 +108,7 @@ def draw_criteria(figure, groups):
 
 
 def draw_rivals(figure, groups):
-    """Draws a marker for each method, hollow for what the paper quotes."""
+    """Draws a marker for each method: hollow as the paper quotes it."""
     figure.set_size_inches(WIDTH, 4.6)
     panels = figure.subplots(1, len(rivals.MODELS))
     for place, (axes, model) in enumerate(
@@ -116,30 +116,27 @@ def draw_rivals(figure, groups):
     ):
         own = [g for g in groups if g.run.settings.model == model and g.lines]
         for method, style in _styles(method_runs.METHODS):
-            line = "-" if method == "snip" else ""
-            points = [
-                (statistics.fmean(g.values("sparsity_reached")), g.mean())
-                for g in own
-                if g.run.settings.method == method
-            ]
             name, _, *quoted = rivals.QUOTED.get(method, ("SNIP", ""))
-            if points:
-                sparsities, errors = zip(*points, strict=True)
-                _plot(
-                    axes,
-                    sparsities,
-                    errors,
-                    label=name,
-                    linestyle=line,
-                    **style,
-                )
-            if quoted:
-                percent, error = quoted[place]
-                label = f"{name}, as quoted"
-                hollow = {"markerfacecolor": "none", "linestyle": ""}
-                _plot(axes, [percent / 100], [error], label, **hollow, **style)
+            style["linestyle"] = "-" if method == "snip" else ""
+            for is_published, fill in ((False, "full"), (True, "left")):
+                points = [
+                    (statistics.fmean(g.values("sparsity_reached")), g.mean())
+                    for g in own
+                    if g.run.settings.method == method
+                    and rivals.is_published(g) == is_published
+                ]
+                label = None if is_published else name
+                if points:
+                    points = zip(*points, strict=True)
+                    _plot(axes, *points, label, fillstyle=fill, **style)
+            for percent, error in quoted[place : place + 1]:
+                points = [percent / 100], [error]
+                _plot(axes, *points, None, fillstyle="none", **style)
+        for fill, label in (("none", "as quoted"), ("left", "own schedule")):
+            look = {"color": "0.4", "marker": "o", "linestyle": ""}
+            axes.plot([], [], label=label, fillstyle=fill, **look)
         _of_weights_left(axes, model)
-    _finish(figure, panels)
+    _finish(figure, panels, columns=5)
 
 
 def _styles(names):

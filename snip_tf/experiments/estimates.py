@@ -39,7 +39,8 @@ def run_seconds(run, lines, *, done=0):
         return FIXED_SECONDS
     model = run.settings.model
     measured = [
-        line["train_seconds"] / line["recipe"]["steps"]
+        line["train_seconds"]
+        / (line["recipe"]["steps"] - line.get("pretraining_steps", 0))
         for line in lines
         if (line["model"], line["backend"]) == (model, run.backend)
         and line.get("train_seconds", 0) >= _LEAST_SECONDS

@@ -5,197 +5,24 @@ which is a run of its own inside of the run directory. What follows, pruning and
 retraining, has what is left of the steps: a budget counts them all.
 """
 
-import ast
 import contextlib
 import dataclasses
 import inspect
-import math
-import typing
 
 import keras
-import numpy as np
 
-from snip_tf import data as data_module
-from snip_tf import layers, methods, training
 from snip_tf._checks import check_one_of, naming
-from snip_tf.masks import keep_top
+from snip_tf.experiments.method_table import (
+    METHODS,
+    OF_ALL,
+    Stage,
+    options_of,
+    parsed,
+)
 
-
-@dataclasses.dataclass(frozen=True)
-class Method:
-    """How a run is done by a method.
-
-    Attributes:
-        by: What does it, of `snip_tf.methods`.
-        options: A function of a `_Stage` that returns the options of `by` which
-            depend on the run; what is given by hand comes before.
-        takes_sparsity: Whether the sparsity is given, or is what comes out.
-        pretrains: Whether it needs a trained network.
-        recipe: What its recipe has of its own.
-        resumes: Whether all of its state is in the model and the optimizer: a
-            run that was stopped then goes on there, else after the pretraining.
-        images: How many images it looks at when it prunes, by default.
-        rate: What the learning rate of the run is multiplied by: retraining is
-            at a tenth (Han et al. 2015).
-        changes_loss: Whether what is minimised is another loss.
-        prunings: How often weights are removed, in words.
-        epsilon: Adam's, if not that of Keras.
-    """
-
-    by: typing.Callable
-    options: typing.Callable
-    takes_sparsity: bool = True
-    pretrains: bool = True
-    recipe: dict = dataclasses.field(default_factory=dict)
-    resumes: bool = False
-    images: int | None = None
-    rate: float = 0.1
-    changes_loss: bool = False
-    prunings: str = "1"
-    epsilon: float | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class _Stage:
-    """What comes after the pretraining."""
-
-    settings: typing.Any  # of the run
-    recipe: training.Recipe  # of this part of it
-    model: keras.Model
-    data: data_module.Data
-
-    @property
-    def steps(self):
-        """The number of its steps."""
-        return self.recipe.steps
-
-    @property
-    def examples(self):
-        """The number of the training images."""
-        return len(self.data.train.labels)
-
-    @property
-    def images(self):
-        """The images and labels that it looks at."""
-        size, seed = self.settings.score_batch_size, self.settings.seed
-        return data_module.scoring_batch(self.data, size=size, seed=seed)
-
-
-def _in_rounds(stage):
-    """Returns the options of rounds, all of them in the first half."""
-    rounds = options_of(stage.settings).get("rounds", 3)
-    every = max(1, stage.steps // (2 * rounds))
-    return {"sparsity": stage.settings.sparsity, "begin": 0, "every": every}
-
-
-def _as_often(recipe):
-    """Returns the options of LC that do in fewer steps what the authors' do.
-
-    They compress 40 times in 192,700 steps at a rate of 0.1, mu being 9e-5 at
-    first: the weights are drawn as far.
-    """
-    mu = 9e-5 * (192_700 / recipe.steps) * (0.1 / recipe.learning_rate)
-    return {"every": max(1, recipe.steps // 40), "mu": mu}
-
-
-def _by_layer(stage):
-    """Returns the sparsity of each layer, for L-OBS.
-
-    Each keeps as many weights as it has among the largest of the network.
-    """
-    owners = layers.masked_layers(stage.model)
-    sizes = [
-        np.abs(
-            np.concatenate([w.numpy().ravel() for w, _ in o.masked_weights()])
-        )
-        for o in owners
-    ]
-    masks = keep_top(sizes, stage.settings.sparsity)
-    return {
-        owner.name: float(1 - max(mask.sum(), 1) / mask.size)
-        for owner, mask in zip(owners, masks, strict=True)
-    }
-
-
-_ADAM = {"optimizer": "adam", "l2": 0.0, "drops": ()}
-METHODS = {
-    "snip": None,  # prunes before training: `runs.build_and_prune`
-    "lwc": Method(methods.LWC, _in_rounds, resumes=True, prunings="3 rounds"),
-    "obd": Method(
-        methods.OBD,
-        lambda stage: {
-            **dict(zip("xy", stage.images, strict=True)),
-            **_in_rounds(stage),
-        },
-        resumes=True,
-        images=300,
-        prunings="3 rounds",
-    ),
-    "l_obs": Method(
-        methods.prune_by_l_obs,
-        lambda stage: {
-            "model": stage.model,
-            "x": stage.images[0],
-            "sparsity": _by_layer(stage),
-        },
-        resumes=True,
-        images=3_000,
-    ),
-    "dns": Method(
-        methods.DNS,
-        lambda stage: {
-            "model": stage.model,
-            "c": 1.0,
-            # Of the authors' iterations about as large a part.
-            "stop": stage.steps * 4 // 5,
-            "seed": stage.settings.seed,
-        },
-        takes_sparsity=False,
-        prunings="many",
-    ),
-    "lc": Method(
-        methods.LC,
-        lambda stage: {
-            "model": stage.model,
-            "sparsity": stage.settings.sparsity,
-            **_as_often(stage.recipe),
-        },
-        rate=1.0,
-        recipe={"drops": ()},
-        changes_loss=True,
-        prunings="41",
-    ),
-    "svd": Method(
-        methods.SVD,
-        lambda stage: {
-            "model": stage.model,
-            "examples": stage.examples,
-            # Epochs 5 to 20 of the authors' 201.
-            "warm_up": (stage.steps // 40, max(stage.steps // 10, 1)),
-        },
-        takes_sparsity=False,
-        pretrains=False,
-        recipe={**_ADAM, "learning_rate": 1e-3},
-        changes_loss=True,
-        prunings="soft",
-        # Keras' is large beside gradients over the number of examples.
-        epsilon=1e-12,
-    ),
-    "sws": Method(
-        methods.SWS,
-        lambda stage: {
-            "model": stage.model,
-            "examples": stage.examples,
-            "learning_rate": stage.recipe.learning_rate,
-        },
-        takes_sparsity=False,
-        recipe={**_ADAM, "learning_rate": 5e-4},
-        changes_loss=True,
-        prunings="soft",
-    ),
-}
-# Options of every method, besides its own.
-_OF_ALL = ("pretraining", "learning_rate")
+# Settings of SNIP alone, and how they are without it.
+_OF_SNIP = {"criterion": "snip", "reinit": False, "train_initializer": None}
+_OF_SNIP["score_label"] = None
 # What of a method's own is no number that is set by hand.
 _GIVEN = ("model", "x", "y", "examples", "seed", "batch_size", "options")
 
@@ -204,7 +31,7 @@ def check(settings):
     """Raises a ValueError for a method, or options, that are not there."""
     name, steps = settings.method, settings.recipe.steps
     check_one_of("method", name, METHODS)
-    method, options = METHODS[name], _parsed(settings)
+    method, options = METHODS[name], parsed(settings)
     known = ", ".join(option_names(name))
     if unknown := set(options) - set(option_names(name)):
         raise ValueError(
@@ -213,16 +40,17 @@ def check(settings):
         )
     if method is None:
         return
-    if (settings.criterion, settings.reinit) != ("snip", False):
+    for other, default in _OF_SNIP.items():
+        if getattr(settings, other) != default:
+            raise ValueError(
+                f"`{other}` is not for {name}. Received: "
+                f"{other}={getattr(settings, other)}"
+            )
+    given = [settings.sparsity or None, options.get("sparsity")]
+    if sum(one is not None for one in given) != method.takes_sparsity:
+        rule = "be given once" if method.takes_sparsity else "be what comes out"
         raise ValueError(
-            f"`criterion` and `reinit` are not for {name}. Received: "
-            f"criterion={settings.criterion}, reinit={settings.reinit}"
-        )
-    given = settings.sparsity or options.get("sparsity", 0)
-    if bool(given) != method.takes_sparsity:
-        rule = "be given" if method.takes_sparsity else "be what comes out"
-        raise ValueError(
-            f"`sparsity` must {rule} with {name}. Received: sparsity={given}"
+            f"`sparsity` must {rule} with {name}. Received: {given}"
         )
     with naming(method_options=settings.method_options):
         first = pretraining_steps(settings)
@@ -234,33 +62,12 @@ def check(settings):
         )
 
 
-def _parsed(settings):
-    """Returns the values of `method_options`, by name."""
-    found = {}
-    for text in settings.method_options:
-        name, _, value = text.partition("=")
-        try:
-            found[name] = ast.literal_eval(value)
-        except (SyntaxError, ValueError) as error:
-            raise ValueError(
-                "`method_options` must be name=value, the value as in Python. "
-                f"Received: {text}"
-            ) from error
-    return found
-
-
-def options_of(settings):
-    """Returns what was given of the method's own options."""
-    given = _parsed(settings)
-    return {name: given[name] for name in given if name not in _OF_ALL}
-
-
 def option_names(name):
     """Returns the options of a method."""
     if METHODS[name] is None:
         return []
     own = inspect.signature(METHODS[name].by).parameters
-    names = dict.fromkeys([*own, *_OF_ALL])
+    names = dict.fromkeys([*own, *OF_ALL])
     return [name for name in names if name not in _GIVEN]
 
 
@@ -272,8 +79,18 @@ def pretraining_steps(settings):
     """
     method = METHODS[settings.method]
     part = 0.5 if method and method.pretrains else 0.0
-    part = _parsed(settings).get("pretraining", part)
+    part = parsed(settings).get("pretraining", part)
     return round(part * settings.recipe.steps)
+
+
+def _period(steps, wanted):
+    """Returns a spacing of validations that divides steps.
+
+    It is the nearest below the one that is wanted, if that is no tenth of it;
+    else there is one, at the end.
+    """
+    found = max(n for n in range(1, min(wanted, steps) + 1) if not steps % n)
+    return found if 10 * found > min(wanted, steps) else steps
 
 
 def pretraining(settings):
@@ -292,7 +109,7 @@ def after_pretraining(settings):
     own = {"learning_rate": method.rate * recipe.learning_rate}
     given = {
         name: value
-        for name, value in _parsed(settings).items()
+        for name, value in parsed(settings).items()
         if name == "learning_rate"
     }
     recipe = dataclasses.replace(recipe, **{**own, **method.recipe, **given})
@@ -303,56 +120,58 @@ def _of_part(settings, recipe, **changes):
     return dataclasses.replace(
         settings,
         recipe=recipe,
-        validate_every=math.gcd(recipe.steps, settings.validate_every),
+        validate_every=_period(recipe.steps, settings.validate_every),
         method="snip",
         method_options=(),
         **changes,
     )
 
 
-@contextlib.contextmanager
-def applied(settings, model, data):
-    """Yields callbacks to train with; at the end of the block it is pruned.
+def prepared(settings, model, data):
+    """Returns a block that yields callbacks; after it the network is pruned.
 
     Args:
         settings: The `Settings` of the run.
-        model: The network, trained if the method wants it so.
+        model: The network; when the block begins it must be trained.
         data: The `data.Data`.
+
+    Raises:
+        ValueError: For options that do not fit: now, not after training.
     """
     method = METHODS[settings.method]
     if method is None:
-        yield []
-        return
+        return contextlib.nullcontext([])
     recipe = after_pretraining(settings).recipe
-    options = method.options(_Stage(settings, recipe, model, data))
-    made = method.by(**{**options, **options_of(settings)})
+    stage = Stage(settings, recipe, model, data)
+
+    def make():
+        return method.by(**{**method.options(stage), **options_of(settings)})
+
+    if inspect.isfunction(method.by):  # L-OBS prunes when it is called
+        return _called_first(make)
+    made = make()
     if isinstance(made, contextlib.AbstractContextManager):
-        with made:
-            yield [made, _Epsilon(method.epsilon)]
-    elif isinstance(made, keras.callbacks.Callback):
-        yield [made]
-    else:  # masks: it is pruned
-        yield []
+        return _in_list(made)
+    return contextlib.nullcontext([made])
 
 
-class _Epsilon(keras.callbacks.Callback):
-    """Sets that of an optimizer, if there is one to set."""
+@contextlib.contextmanager
+def _called_first(function):
+    function()
+    yield []
 
-    def __init__(self, value):
-        super().__init__()
-        self._value = value
 
-    def on_train_begin(self, logs=None):
-        """Sets it before the step is traced."""
-        if self._value is not None:
-            self.model.optimizer.epsilon = self._value
+@contextlib.contextmanager
+def _in_list(block):
+    with block:
+        yield [block]
 
 
 def numbers_by_hand(settings):
     """Returns how many numbers somebody chose for the method.
 
-    Those of its options, defaults included, how long it trains before and at
-    what rate after; not the sparsity.
+    Those of its options, defaults included, how long it trains before, at what
+    rate after, and how many images it looks at; not the sparsity in all.
     """
     method = METHODS[settings.method]
     if method is None:
@@ -360,9 +179,12 @@ def numbers_by_hand(settings):
     own = inspect.signature(method.by).parameters
     values = {name: parameter.default for name, parameter in own.items()}
     values |= options_of(settings)
+    if not isinstance(values.get("sparsity"), dict):
+        values.pop("sparsity", None)
     chosen = [
         1 if value is inspect.Parameter.empty else value
         for name, value in values.items()
-        if name not in (*_GIVEN, *_OF_ALL, "sparsity")
+        if name not in (*_GIVEN, *OF_ALL)
     ]
-    return len(keras.tree.flatten(chosen)) + method.pretrains + 1
+    others = method.pretrains + bool(method.images) + 1
+    return len(keras.tree.flatten(chosen)) + others

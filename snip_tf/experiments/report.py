@@ -72,7 +72,7 @@ def text(name, lines):
         "" if experiment.rows[0].sparsities else _ERRORS,
         effects.text(groups) if name == "protocol" else "",
         tables.markdown(tables.of_experiment(name, groups)),
-        _schedules(groups),
+        _schedules(groups) if name != "rivals" else "",
         quoted if name == "table_1" else "",
         f"Failed: {failed}." if failed else "",
         f"Left out: {strays} {_STRAYS}" if strays else "",
@@ -123,7 +123,9 @@ def _surroundings(lines):
     taken = [line["taken_from"] for line in lines if "taken_from" in line]
     taken = f", {len(taken)} of them taken from {seen(taken)}," if taken else ""
     seconds = sum(
-        line.get("train_seconds", 0) + line["prune_seconds"] for line in lines
+        line.get(f"{part}_seconds", 0)
+        for line in lines
+        for part in ("train", "prune", "pretraining")
     )
     packages = sorted({name for line in lines for name in line["versions"]})
     versions = "; ".join(

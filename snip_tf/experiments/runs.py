@@ -4,7 +4,6 @@ The scripts only read flags and call what is here.
 """
 
 import dataclasses
-import pathlib
 import time
 
 import keras
@@ -41,7 +40,8 @@ def run(
 
     Nothing is written before the data are loaded and the network is pruned. A
     run that was stopped goes on from its last checkpoint, exactly as if it had
-    not been. One that is finished is not run again.
+    not been; within DNS, LC, SVD or SWS, after the training before. One that is
+    finished is not run again.
 
     Args:
         settings: The `Settings`.
@@ -114,11 +114,6 @@ def run(
         run_directory.write_json(directory / run_directory.RESULT, result)
         checkpoints.remove(directory)
     return result
-
-
-def steps_done(path):
-    """Returns after how many steps the run in a directory would go on."""
-    return checkpoints.steps_done(pathlib.Path(path))
 
 
 def load_data(settings):
@@ -215,14 +210,19 @@ def check_fits(model, data):
 
 def _train(settings, model, data, directory, callbacks):
     """Trains a network, by its method; returns the results."""
-    results = {"numbers_by_hand": method_runs.numbers_by_hand(settings)}
+    results = {}
     first = method_runs.pretraining_steps(settings)
-    results["pretraining_steps"] = first
-    if first:
-        results["pretraining_seconds"] = _pretrain(settings, model, directory)
     method = method_runs.METHODS[settings.method]
     own = method_runs.after_pretraining(settings)
-    with method_runs.applied(settings, model, data) as more:
+    block = method_runs.prepared(settings, model, data)
+    if first:
+        results |= _pretrain(settings, model, data, directory)
+    if method:
+        results["recipe_after"] = dataclasses.asdict(own.recipe)
+        results["numbers_by_hand"] = method_runs.numbers_by_hand(settings)
+    # The method adds to the L2 what it has.
+    training.compile_model(model, own.recipe)
+    with block as more:
         progress = fitting.train(
             own,
             model,
@@ -233,25 +233,30 @@ def _train(settings, model, data, directory, callbacks):
         )
     file = directory / run_directory.MODEL
     results |= _evaluate(own, model, data, file, progress)
-    if more:  # its masks were other ones before
-        results |= dict.fromkeys(_OF_THE_BEST)
+    if more:
+        results |= dict.fromkeys(_OF_UNPRUNED)
     return results
 
 
-def _pretrain(settings, model, directory):
-    """Gives a network the weights of a dense run; returns its seconds."""
+def _pretrain(settings, model, data, directory):
+    """Gives a network the weights of a dense run; returns what is recorded."""
     path, own = directory / "pretrained", method_runs.pretraining(settings)
-    result = run_directory.finished(path, identity(own)) or run(
+    result = run_directory.finished(path, identity(own, data=data)) or run(
         own, path, overwrite=True
     )
     trained = load_model(path / run_directory.MODEL)
     model.set_weights(trained.get_weights())
-    return result["train_seconds"]
+    return {
+        "pretraining_steps": own.recipe.steps,
+        "pretraining_seconds": result["train_seconds"],
+        "pretraining_step_seconds": result["step_seconds"],
+    }
 
 
-# What is read from the errors of each period.
-_OF_THE_BEST = ("test_errors", "test_error_at_best_validation")
-_OF_THE_BEST += ("best_validation_step",)
+# What is of the network as it was trained, before it was pruned.
+_OF_UNPRUNED = ("test_errors", "test_error_at_best_validation")
+_OF_UNPRUNED += ("best_validation_step", "validation_error")
+_OF_UNPRUNED += ("train_error", "train_loss")
 
 
 def _evaluate(settings, model, data, file, progress):
@@ -276,6 +281,7 @@ def _evaluate(settings, model, data, file, progress):
         # The mean over each period, without L2.
         "train_cross_entropies": history["cross_entropy"],
         "train_seconds": progress.seconds,
+        "step_seconds": progress.step_seconds,
     }
 
 

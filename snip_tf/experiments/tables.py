@@ -6,6 +6,7 @@ column to cell.
 
 import dataclasses
 import itertools
+import math
 import statistics
 
 from snip_tf.experiments import method_runs, rivals
@@ -120,20 +121,33 @@ def _rivals(groups):
     table = []
     for group in groups:
         settings = group.run.settings
-        method = method_runs.METHODS[settings.method]
+        plain = [
+            line["pretraining_step_seconds"]
+            for other in groups
+            for line in other.lines
+            if other.run.settings.model == settings.model
+            and "pretraining_step_seconds" in line
+            and not rivals.is_published(other)
+        ]
+        plain = statistics.median(plain) if plain else math.nan
         name, _, *quoted = rivals.QUOTED.get(settings.method, ("SNIP", ""))
         place = rivals.MODELS.index(settings.model)
         before = method_runs.pretraining_steps(settings)
         cells = {
             **_cells(group),
             "method": name,
+            "terms": ("published" if rivals.is_published(group) else "equal"),
+            "batch": f"{settings.recipe.batch_size}",
+            "steps": f"{settings.recipe.steps:,}",
             "network": settings.model,
             "sparsity": _percent(group, "sparsity_reached"),
             "trained before": f"{before:,}" if before else "no",
-            "prunings": method.prunings if method else "1",
+            "prunings": rivals.PRUNINGS[settings.method],
             "numbers by hand": f"{method_runs.numbers_by_hand(settings)}",
-            "other loss": "yes" if method and method.changes_loss else "no",
-            "time a step": _slowdown(group),
+            "other loss": (
+                "yes" if settings.method in rivals.OTHER_LOSS else "no"
+            ),
+            "time a step": _slowdown(group, plain),
             "quoted": "–",
         }
         if quoted and group.run.row.paper:
@@ -142,8 +156,9 @@ def _rivals(groups):
     return table
 
 
-_RIVALS = ("network", "method", "sparsity", "test error", "quoted", "seeds")
-_RIVALS += ("iterations", "trained before", "prunings", "numbers by hand")
+_RIVALS = ("network", "method", "terms", "sparsity", "test error", "quoted")
+_RIVALS += ("seeds", "batch", "steps", "trained before", "prunings")
+_RIVALS += ("numbers by hand",)
 _RIVALS += ("other loss", "time a step")
 
 
@@ -152,18 +167,18 @@ def _percent(group, name):
     return values and f"{100 * statistics.fmean(values):.2f}%"
 
 
-def _slowdown(group):
-    """Returns the time of a step over that of one of the training before."""
-    before = method_runs.pretraining_steps(group.run.settings)
-    if not (before and group.lines):
-        return "–"
-    steps = group.run.settings.recipe.steps
+def _slowdown(group, plain):
+    """Returns the time of a step over that of plain training beside it.
+
+    That is the training before of the same run, or the median of those of the
+    network and batch.
+    """
     ratios = [
-        (line["train_seconds"] / (steps - before))
-        / (line["pretraining_seconds"] / before)
+        line["step_seconds"] / line.get("pretraining_step_seconds", plain)
         for line in group.lines
+        if "step_seconds" in line
     ]
-    return f"{statistics.median(ratios):.1f}"
+    return f"{statistics.median(ratios):.1f}" if ratios else "–"
 
 
 def _counts(counts):

@@ -40,7 +40,7 @@ class LC(Method):
         total = sum(int(np.prod(weight.shape)) for weight in self._weights)
         self._kappa = kept_weights(total, sparsity)
         self._every, self._growth = every, growth
-        self._step, self._learned = 0, False
+        self._first, self._step, self._learned = None, 0, False
         self._mu = keras.Variable(mu, trainable=False, name="mu")
         # theta + lambda / mu, towards which each weight is drawn.
         self._targets = [
@@ -61,11 +61,13 @@ class LC(Method):
 
     def on_train_begin(self, logs=None):
         """Counts from here, whatever the optimizer has behind it."""
-        self._step = int(self.model.optimizer.iterations)
+        if self._first is None:
+            self._first = int(self.model.optimizer.iterations)
 
     def on_train_batch_end(self, batch, logs=None):
         """Compresses, if it is time."""
         before, now = self._step, int(self.model.optimizer.iterations)
+        now -= self._first
         self._step, self._learned = now, True
         if now // self._every > before // self._every:
             self._compress()

@@ -23,11 +23,11 @@ class SVD(Method):
     no noise and stay.
 
         with snip_tf.methods.SVD(model, examples=60_000) as svd:
-            model.compile(keras.optimizers.Adam(1e-3, epsilon=1e-12), loss)
+            model.compile(keras.optimizers.Adam(1e-3), loss)
             model.fit(x, y, epochs=200, callbacks=[svd])
 
-    How many weights are left is what comes out. Adam's epsilon must be small
-    beside gradients that are divided by the number of examples.
+    How many weights are left is what comes out. For the block Adam's epsilon
+    becomes small, as gradients are divided by the number of examples.
 
     Args:
         model: A Keras model whose masked layers are Dense or convolutions.
@@ -77,6 +77,11 @@ class SVD(Method):
             / self._examples
             * ops.sum(divergence(log_alpha(layer._kernel, log_variance)))
         )
+
+    def on_train_begin(self, logs=None):
+        """Sets Adam's epsilon, before the step is traced."""
+        if hasattr(self.model.optimizer, "epsilon"):
+            self.model.optimizer.epsilon = 1e-12
 
     def on_train_batch_begin(self, batch, logs=None):
         """Lets the divergence count as much as it should."""

@@ -1,7 +1,8 @@
 """Soft weight-sharing: weights gather at a few values, one of which is zero.
 
 Ullrich et al. 2017 (Soft Weight-Sharing for Neural Network Compression), after
-Nowlan and Hinton 1992. What the paper leaves open is as in the authors' code.
+Nowlan and Hinton 1992. Most of what the paper leaves open is as in the authors'
+code.
 """
 
 import math
@@ -77,7 +78,7 @@ class SWS(Method):
         largest = max(float(ops.max(ops.abs(w))) for w in self._weights)
         others = self._components - 1
         means = np.linspace(-largest, largest, others)
-        # The distance between two means, nearly.
+        # About half of the distance between two means.
         spread = np.full(self._components, largest / others)
         starts = (
             means,

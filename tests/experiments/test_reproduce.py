@@ -14,6 +14,7 @@ from conftest import run_forked, run_script
 
 from snip_tf.experiments import (
     campaign,
+    checkpoints,
     estimates,
     job,
     paper,
@@ -21,7 +22,6 @@ from snip_tf.experiments import (
     provenance,
     records,
     report,
-    runs,
 )
 
 _SCRIPT = pathlib.Path(__file__).parents[2] / "scripts" / "reproduce.py"
@@ -118,7 +118,7 @@ def die_in(this, directory, monkeypatch):
         patched.setattr(processes, "_COMMAND", command)
         ((_, reply),) = processes.replies([(this, directory)], workers=1)
     assert "its process ended with status 9" in reply["lost"], reply
-    assert runs.steps_done(directory / "run") == 10
+    assert checkpoints.steps_done(directory / "run") == 10
 
 
 @pytest.mark.skipif(

@@ -289,7 +289,7 @@ def test_a_run_that_was_stopped_goes_on_by_itself_to_the_same_numbers(
     path = tmp_path / "run"
     for steps in (5, 10, 15):
         stop(SMALL, path, in_period=steps % 10 > 0)
-        assert runs.steps_done(path) == steps
+        assert checkpoints.steps_done(path) == steps
     result = runs.run(SMALL, path, overwrite=True)  # of other runs
     assert "Going on after 15 steps" in capsys.readouterr().out
     assert {entry.name for entry in path.iterdir()} == {
@@ -387,7 +387,7 @@ def test_another_run_is_refused_by_what_differs(tmp_path, monkeypatch):
     with run_directory.locked(path):
         with pytest.raises(BlockingIOError, match="own .*/run, in use by anot"):
             runs.run(SMALL, path)
-    assert runs.steps_done(path) == 10
+    assert checkpoints.steps_done(path) == 10
     fast = dataclasses.replace(SMALL, recipe=faster)
     result = runs.run(fast, path, resume_anyway=True)
     apart = ["recipe.learning_rate (there 0.1, here 0.2)"]
@@ -408,7 +408,7 @@ def test_what_cannot_go_on_does_not_even_if_asked_to(tmp_path, monkeypatch):
         other = dataclasses.replace(SMALL, **change)
         with pytest.raises(ValueError, match=message):
             runs.run(other, path, resume_anyway=True)
-        assert runs.steps_done(path) == 10
+        assert checkpoints.steps_done(path) == 10
         assert (path / "config.json").read_text() == before
 
 
