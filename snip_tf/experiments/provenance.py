@@ -33,7 +33,7 @@ def surroundings(backend=None):
         backend: The Keras backend; by default the one in use.
     """
     backend = backend or keras.backend.backend()
-    packages = [*_PACKAGES, *(["jax"] if backend == "jax" else [])]
+    packages = dict.fromkeys((*_PACKAGES, backend))
     return {
         "backend": backend,
         "versions": {
