@@ -40,7 +40,11 @@ def mobilenet():
     """Returns a network of keras.applications."""
     return snip_tf.masked(
         keras.applications.MobileNetV3Small(
-            (96, 96, 3), weights=None, classes=10, classifier_activation=None
+            (96, 96, 3),
+            weights=None,
+            classes=10,
+            classifier_activation=None,
+            include_preprocessing=False,
         )
     )
 
@@ -142,8 +146,9 @@ def table(directory, backends):
                 kept[backend] = np.concatenate([m.ravel() for m in masks]) > 0
             first, *rest = backends
             for other in rest:
-                own = flat[first][kept[first]]
-                apart = np.abs(flat[other][kept[first]] - own) / own
+                there = kept[first] & (flat[first] > 0)
+                own = flat[first][there]
+                apart = np.abs(flat[other][there] - own) / own
                 lines.append(
                     (
                         name,
