@@ -6,7 +6,7 @@ NEWEST ?= python3.13
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow test-faults test-versions coverage mutants lint \
+.PHONY: demo test test-slow test-faults test-torch test-versions coverage mutants lint \
     bench figures
 
 demo: $(VENV)/installed
@@ -21,6 +21,14 @@ test-slow: $(VENV)/installed
 # Runs that are killed, stopped and damaged, and discs that are full: as root.
 test-faults: $(VENV)/installed
 	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile -m faults
+
+# Scores, masks and losses of PyTorch, in an environment of its own: 0.2 GB.
+test-torch:
+	test -d .venv-torch || $(PYTHON) -m venv .venv-torch
+	.venv-torch/bin/python -m pip install --quiet \
+	    --disable-pip-version-check --editable ".[demo,test,torch]" \
+	    --extra-index-url https://download.pytorch.org/whl/cpu
+	.venv-torch/bin/python -m pytest tests/test_backends.py
 
 # The library with the oldest and the newest versions that setup.py allows.
 test-versions:

@@ -42,6 +42,7 @@ setuptools.setup(
         "snip_tf.data",
         "snip_tf.experiments",
         "snip_tf.exporting",
+        "snip_tf.gradients",
         "snip_tf.layers",
         "snip_tf.methods",
         "snip_tf.models",
@@ -63,5 +64,6 @@ setuptools.setup(
         "jax": ["jax>=0.7"],
         "litert": _LITERT,
         "test": _TEST,
+        "torch": ["torch>=2.13"],
     },
 )

@@ -13,9 +13,10 @@ import os
 import pathlib
 import sys
 
-import environment  # noqa: F401
+import environment
 from absl import app, flags
 
+from snip_tf import gradients
 from snip_tf.experiments import campaign, paper, processes, program
 
 _EXPERIMENT = flags.DEFINE_enum(
@@ -45,8 +46,8 @@ flags.DEFINE_integer("steps", None, "Of each run; by default its row's.", 1)
 flags.DEFINE_enum(
     "backend",
     "tensorflow",
-    ["tensorflow", "jax"],
-    "The Keras backend to train on; pruned is under TensorFlow in any case.",
+    gradients.BACKENDS,
+    "The Keras backend to prune and to train on.",
 )
 _CORES = len(processes.usable_cores())
 flags.DEFINE_integer(
@@ -62,7 +63,7 @@ _OF_RUNS = (*_PLAN, "runs_dir", "data_dir", "workers", "dry_run")
 def main():
     """Runs the script."""
     name, results = _EXPERIMENT.value, pathlib.Path(_RESULTS_DIR.value)
-    # Without matplotlib or JAX it ends now, not after the runs.
+    # Without matplotlib it ends now, not after the runs.
     report = importlib.import_module("snip_tf.experiments.report")
     if _DRAW_ONLY.value:
         program.refuse(_OF_RUNS, "--draw_only runs nothing")
@@ -76,8 +77,7 @@ def main():
     given = {flag: flags.FLAGS[flag].value for flag in _OF_RUNS}
     if given["data_dir"]:
         os.environ["TFDS_DATA_DIR"] = given["data_dir"]
-    if given["backend"] == "jax":
-        importlib.import_module("jax")
+    environment.check_backend(given["backend"])
     work = campaign.Campaign(
         name,
         paper.EXPERIMENTS[name].runs(**{flag: given[flag] for flag in _PLAN}),

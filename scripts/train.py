@@ -12,7 +12,7 @@ the same command: SIGTERM and Ctrl-C save it first.
 import environment  # noqa: F401
 from absl import flags
 
-from snip_tf.experiments import program, run_flags, runs
+from snip_tf.experiments import distributed, program, run_flags, runs
 
 run_flags.define_run()
 run_flags.define_recipe()
@@ -25,8 +25,16 @@ _RESUME_ANYWAY = flags.DEFINE_bool(
     "Go on with what was stopped in the run directory although settings, data "
     "or versions differ; config.json and result.json then say in what.",
 )
+_DISTRIBUTION = flags.DEFINE_enum(
+    "distribution",
+    None,
+    ["data_parallel"],
+    "Be one of the processes that KERAS_DISTRIBUTION_JOB_ADDRESSES, "
+    "_NUM_PROCESSES and _PROCESS_ID name, on KERAS_BACKEND=jax.",
+)
 
 
+@distributed.joined(_DISTRIBUTION)
 def main():
     """Runs the script."""
     model = None

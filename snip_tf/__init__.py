@@ -28,7 +28,7 @@ import importlib
 
 # Keras alone, on any of its backends. Always loaded, as a saved model is made
 # of classes that `layers`, `models` and `conversion` register.
-from snip_tf import layers, models, schedules, training
+from snip_tf import layers, methods, models, schedules, scores, training
 from snip_tf.callbacks import PruneAtStart
 from snip_tf.compaction import compact
 from snip_tf.conversion import masked, strip
@@ -38,15 +38,7 @@ from snip_tf.inspection import flops, model_sparsity, summary
 from snip_tf.masks import get_masks, keep_top, kept_weights, set_masks
 from snip_tf.pruning import prune
 from snip_tf.redrawing import redraw
-
-# What needs TensorFlow, loaded on first use: a pruned model trains on another
-# backend of Keras where TensorFlow is not installed.
-_WITH_TENSORFLOW = {
-    "data": "snip_tf.data",
-    "methods": "snip_tf.methods",
-    "scores": "snip_tf.scores",
-    "sensitivity": "snip_tf.scoring",
-}
+from snip_tf.scoring import sensitivity
 
 __all__ = [
     "PruneAtStart",
@@ -76,11 +68,10 @@ __all__ = [
 
 
 def __getattr__(name):
-    """Returns a public name on first use (PEP 562)."""
-    if name not in _WITH_TENSORFLOW:
+    """Loads `data` on first use (PEP 562): it alone needs TensorFlow."""
+    if name != "data":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module(_WITH_TENSORFLOW[name])
-    return getattr(module, name, module)
+    return importlib.import_module("snip_tf.data")
 
 
 def __dir__():

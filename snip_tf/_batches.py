@@ -5,14 +5,16 @@ import itertools
 import keras
 import numpy as np
 
+from snip_tf import gradients
+
 
 def check_can_score(model, loss):
     """Raises a ValueError if there is no loss to take a gradient of."""
-    if keras.backend.backend() != "tensorflow":
+    backend = keras.backend.backend()
+    if backend not in gradients.BACKENDS:
         raise ValueError(
-            "Scoring needs Keras' TensorFlow backend; a network pruned and "
-            "saved there trains on any. "
-            f"Received: backend={keras.backend.backend()}"
+            "Scoring takes gradients, for which Keras' backend must be one of "
+            f"{', '.join(gradients.BACKENDS)}. Received: backend={backend}"
         )
     if loss is None and not model.compiled:
         raise ValueError(
@@ -25,6 +27,8 @@ def check_can_score(model, loss):
             "score a model of those layers, with `loss`. "
             f"Received: model={model.name!r} of {type(model).__name__}"
         )
+    if backend != "tensorflow":
+        return
     import tensorflow as tf
 
     if tf.distribute.in_cross_replica_context():
@@ -69,6 +73,13 @@ def array_of(part):
     return part if has_arrays else np.asarray(part)
 
 
+def _as_numpy(part):
+    """Returns numbers as an array of numpy, from an accelerator too."""
+    if keras.ops.is_tensor(part):
+        return keras.ops.convert_to_numpy(part)
+    return np.asarray(part)
+
+
 def size_of(batch):
     """Returns the number of examples of a batch."""
     return len(keras.tree.flatten(batch)[0])
@@ -88,7 +99,7 @@ def _checked_batch(model, batch, loss):
                 f"`{name}` must be given, or each batch of `x` have it, as the "
                 f"loss needs it. Received: {name}=None"
             )
-        for values in map(np.asarray, keras.tree.flatten(part)):
+        for values in map(_as_numpy, keras.tree.flatten(part)):
             is_text = name == "x" and values.dtype.kind in "OSU"
             if not is_text and not np.isfinite(values).all():
                 raise ValueError(
@@ -126,7 +137,7 @@ def _check_labels(model, labels, loss):
     if len(outputs) != 1:  # several, or not known
         return
     classes = outputs[0].shape[-1] or np.inf
-    labels = np.asarray(keras.tree.flatten(labels)[0])
+    labels = _as_numpy(keras.tree.flatten(labels)[0])
     if labels.ndim == len(outputs[0].shape) and labels.shape[-1] != 1:
         raise ValueError(
             "`y` must be labels for this loss; for one-hot targets there is "

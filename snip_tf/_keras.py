@@ -90,6 +90,14 @@ def track(layer, variable):
     unlocked(layer)._track_variable(variable)
 
 
+def place_alike(variable, like):
+    """Places a variable on the devices as another one of its shape."""
+    layout = getattr(like, "_layout", None)
+    if layout is not None:  # on JAX, in the scope of a distribution
+        variable._layout = layout
+        variable.assign(variable)
+
+
 def untrack(layer, variable):
     """Takes a variable, or a layer, away from a layer."""
     unlocked(layer)._tracker.untrack(variable)

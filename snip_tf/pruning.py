@@ -3,7 +3,7 @@
 Lee et al. 2019, Algorithm 1.
 """
 
-from snip_tf import _checks, guard, stepwise
+from snip_tf import _checks, guard, scores, stepwise
 from snip_tf.masks import set_masks
 from snip_tf.redrawing import drawn_anew
 
@@ -62,11 +62,7 @@ def prune(
         ValueError: See `sensitivity`, `keep_top`. The model is unchanged.
     """
     _checks.check_one_of("reinit", reinit, (True, False))
-    score = criterion
-    if not callable(criterion):
-        from snip_tf import scores  # here, as all else needs no TensorFlow
-
-        score = scores.get(criterion)
+    score = scores.get(criterion)
     masks = stepwise.masks_of(
         model,
         lambda: score(model, x, y, **options),

@@ -5,9 +5,8 @@ Lee et al. 2019, eq. 5-6: s_j = |dL/dc_j| / sum_k |dL/dc_k|, taken at c = 1.
 
 import keras
 import numpy as np
-import tensorflow as tf
 
-from snip_tf import _batches, _checks, _keras, layers
+from snip_tf import _batches, _checks, _keras, gradients, layers
 from snip_tf._keeping import left_as_it_was
 from snip_tf.masks import cut
 
@@ -98,15 +97,15 @@ def normalised(scores, model):
 
 def mask_gradient(model, loss, batch):
     """Returns dL/dc of all masks, one flat float32 array, L as of `loss_of`."""
-    masks = [mask.value for _, mask in layers.masked_weights(model)]
+    masks = gradients.tensors_of(
+        mask for _, mask in layers.masked_weights(model)
+    )
     dtypes = {layer.compute_dtype for layer in _keras.all_layers(model)}
     for scale in _HALF_PRECISION_SCALES if "float16" in dtypes else (1.0,):
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(masks)
-            value = loss(masks, *batch)
-            value *= tf.cast(scale, value.dtype)
-        gradients = tape.gradient(value, masks, unconnected_gradients="zero")
-        flat = np.concatenate([np.ravel(gradient) for gradient in gradients])
+        _, found = gradients.value_and_gradient(
+            lambda values, scale=scale: loss(values, *batch) * scale, masks
+        )
+        flat = np.concatenate(list(map(gradients.as_flat_array, found)))
         if scale == 1 or np.isfinite(flat).all():
             return flat if scale == 1 else flat / np.float32(scale)
 

@@ -2,6 +2,8 @@
 
 import statistics
 
+import keras
+
 # Seconds of one core's time that a step of the dense network takes, on an AMD
 # EPYC with AVX-512: batch 100 of MNIST, 128 of CIFAR-10.
 STEP_SECONDS = {
@@ -20,8 +22,9 @@ STEP_SECONDS = {
     "gru_s": 0.022,
     "gru_b": 0.056,
 }
-# JAX takes longer there: from 1.5 times (LeNet-300-100) to 8 times (VGG-like).
-JAX_FACTOR = 4
+# Others take longer there. JAX from 1.5 times (LeNet-300-100) to 8 times
+# (VGG-like), PyTorch from twice (LeNet-5-Caffe, LSTM-s) to 3 times.
+FACTORS = {"tensorflow": 1, "jax": 4, "torch": 2}
 # Starting a process, loading, tracing, validating and testing a LeNet.
 FIXED_SECONDS = 12.0
 # A shorter run spends most of its time tracing.
@@ -45,8 +48,8 @@ def run_seconds(run, lines, *, done=0):
         if (line["model"], line["backend"]) == (model, run.backend)
         and line.get("train_seconds", 0) >= _LEAST_SECONDS
     ]
-    factor = JAX_FACTOR if run.backend == "jax" else 1
-    step = statistics.median(measured or [factor * STEP_SECONDS[model]])
+    step = FACTORS[run.backend] * STEP_SECONDS[model]
+    step = statistics.median(measured or [step])
     return FIXED_SECONDS + step * (run.settings.recipe.steps - done)
 
 
@@ -56,6 +59,8 @@ def steps_at_a_time(model, period):
     They divide the period. Many on a small network, which else spends half of
     the time outside of its steps; few on a large one: signals have to wait.
     """
+    if keras.backend.backend() == "torch":
+        return 1  # Keras takes no more there
     most = int(_SECONDS_AT_A_TIME / STEP_SECONDS.get(model, 1))
     return max(n for n in range(1, max(1, min(most, 50)) + 1) if not period % n)
 

@@ -7,7 +7,13 @@ import keras
 
 from snip_tf import data as data_module
 from snip_tf import training
-from snip_tf.experiments import checkpoints, estimates, stopping
+from snip_tf.experiments import (
+    checkpoints,
+    distributed,
+    estimates,
+    provenance,
+    stopping,
+)
 
 
 def train(
@@ -43,11 +49,12 @@ def train(
         metrics=[without_l2],
     )
     progress = checkpoints.restore(directory, model)
+    distributed.check_same(provenance.digest(model.variables))
     _check_periods(progress, recipe.steps, period)
     validation = None
     if len(data.validation.labels):
-        validation = data_module.evaluation_batches(data, "validation")
-    test = data_module.evaluation_batches(data, "test")
+        validation = evaluation_batches(data, "validation")
+    test = evaluation_batches(data, "test")
     if progress.metrics:  # Keras makes their variables at the first batch
         model.evaluate(test, steps=1, verbose=0)
     if settings.random_labels:
@@ -77,15 +84,16 @@ def _fit(settings, model, data, progress, validation, callbacks):
     recipe, period = settings.recipe, settings.validate_every
     rest = -progress.step % period
     stop = progress.step + rest if rest else recipe.steps
+    batches = data_module.training_batches(
+        data,
+        batch_size=recipe.batch_size,
+        seed=settings.seed,
+        start=progress.step,
+        stop=stop,
+        augment=settings.dataset.startswith("cifar"),
+    )
     model.fit(
-        data_module.training_batches(
-            data,
-            batch_size=recipe.batch_size,
-            seed=settings.seed,
-            start=progress.step,
-            stop=stop,
-            augment=settings.dataset.startswith("cifar"),
-        ),
+        distributed.share(batches, recipe.batch_size),
         steps_per_epoch=rest or period,
         initial_epoch=progress.step // period,
         epochs=stop // period,
@@ -95,6 +103,14 @@ def _fit(settings, model, data, progress, validation, callbacks):
         # A bar where somebody looks on, one line a period elsewhere.
         verbose=1 if sys.stdout.isatty() else 2,
     )
+
+
+def evaluation_batches(data, split):
+    """Returns what this process reads of the batches of a split."""
+    size, examples = 1000, len(getattr(data, split).labels)
+    sizes = {min(size, examples), examples % size} - {0}
+    batches = data_module.evaluation_batches(data, split, batch_size=size)
+    return distributed.share(batches, *sizes)
 
 
 def _check_periods(progress, steps, period):

@@ -37,25 +37,13 @@ def job_of(run):
 
 
 def result_of(job, directory):
-    """Does a job in a directory; returns what is recorded besides its settings.
-
-    Networks are built and pruned under TensorFlow in any case. A job for
-    another backend is done in two processes: the first prunes, and what it
-    returned is "pruned" in the job of the second.
-    """
+    """Does a job in a directory; returns what is recorded of it."""
     settings = records.settings_of(job["settings"])
     if job["sparsities"]:
         return _scored(settings, job["sparsities"])
     if settings.method != "snip":
         return runs.run(settings, directory / "run", overwrite=True)
-    file = directory / "pruned.keras"
-    if "pruned" in job:
-        model, pruned = runs.load_model(file), job["pruned"]
-    else:
-        model, pruned = _pruned(settings, job["pictures"])
-        if job["backend"] != keras.backend.backend():
-            model.save(file)
-            return pruned
+    model, pruned = _pruned(settings, job["pictures"])
     path = directory / "run"
     return runs.run(settings, path, overwrite=True, model=model) | pruned
 

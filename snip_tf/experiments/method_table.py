@@ -91,7 +91,12 @@ def _by_layer(stage):
     owners = layers.masked_layers(stage.model)
     sizes = [
         np.abs(
-            np.concatenate([w.numpy().ravel() for w, _ in o.masked_weights()])
+            np.concatenate(
+                [
+                    keras.ops.convert_to_numpy(w).ravel()
+                    for w, _ in o.masked_weights()
+                ]
+            )
         )
         for o in owners
     ]

@@ -65,32 +65,24 @@ def replies(jobs, *, workers):
 def _reply(job, directory, threads, their_end):
     directory.mkdir(parents=True, exist_ok=True)
     answer, log = directory / "reply.json", directory / "log.txt"
-    # Other backends train what was pruned under TensorFlow.
-    for backend in dict.fromkeys(("tensorflow", job["backend"])):
-        (directory / "job.json").write_text(json.dumps(job), encoding="utf-8")
-        answer.unlink(missing_ok=True)
-        # The threads bound what is used where processes cannot be pinned.
-        environment = os.environ | {
-            "KERAS_BACKEND": backend,
-            "TF_NUM_INTRAOP_THREADS": threads,
-            "TF_NUM_INTEROP_THREADS": threads,
-            "OMP_NUM_THREADS": threads,
-        }
-        with open(log, "ab") as file:
-            status = subprocess.call(
-                [*_COMMAND, directory],
-                stdin=their_end,
-                stdout=file,
-                stderr=file,
-                env=environment,
-                start_new_session=True,  # Ctrl-C is not its business
-            )
-        if not answer.exists():
-            return {
-                "lost": f"its process ended with status {status}, see {log}"
-            }
-        reply = json.loads(answer.read_text(encoding="utf-8"))
-        if "error" in reply:
-            break
-        job = {**job, "pruned": reply}
-    return reply
+    (directory / "job.json").write_text(json.dumps(job), encoding="utf-8")
+    answer.unlink(missing_ok=True)
+    # The threads bound what is used where processes cannot be pinned.
+    environment = os.environ | {
+        "KERAS_BACKEND": job["backend"],
+        "TF_NUM_INTRAOP_THREADS": threads,
+        "TF_NUM_INTEROP_THREADS": threads,
+        "OMP_NUM_THREADS": threads,
+    }
+    with open(log, "ab") as file:
+        status = subprocess.call(
+            [*_COMMAND, directory],
+            stdin=their_end,
+            stdout=file,
+            stderr=file,
+            env=environment,
+            start_new_session=True,  # Ctrl-C is not its business
+        )
+    if not answer.exists():
+        return {"lost": f"its process ended with status {status}, see {log}"}
+    return json.loads(answer.read_text(encoding="utf-8"))

@@ -14,7 +14,7 @@ import subprocess
 import keras
 import numpy as np
 
-from snip_tf.experiments import processes
+from snip_tf.experiments import distributed, processes
 
 # Raise it when a change to the code makes a run compute other numbers: runs
 # that were stopped before then do not go on.
@@ -33,7 +33,7 @@ def surroundings(backend=None):
         backend: The Keras backend; by default the one in use.
     """
     backend = backend or keras.backend.backend()
-    packages = [*_PACKAGES, *(["jax"] if backend == "jax" else [])]
+    packages = dict.fromkeys((*_PACKAGES, backend))
     return {
         "backend": backend,
         "versions": {
@@ -44,7 +44,7 @@ def surroundings(backend=None):
         "commit": _commit(),
         "processor": _processor(),
         "cores": len(processes.usable_cores()),
-    }
+    } | ({"processes": count} if (count := distributed.place()[1]) > 1 else {})
 
 
 def identity(settings, model=None, backend=None, data=None):
@@ -68,15 +68,15 @@ def identity(settings, model=None, backend=None, data=None):
     for place in _PLACES:
         del values[place]
     if model is not None:
-        values["start_weights"] = _digest(model.weights)
+        values["start_weights"] = digest(model.weights)
     if data is not None:
         splits = data.train, data.validation, data.test
         arrays = [(split.images, split.labels) for split in splits]
-        values["data"] = _digest(itertools.chain(*arrays))
+        values["data"] = digest(itertools.chain(*arrays))
     return json.loads(json.dumps(values))
 
 
-def _digest(arrays):
+def digest(arrays):
     """Returns 64 bits of the SHA-256 of arrays one after the other."""
     digest = hashlib.sha256()
     for array in arrays:

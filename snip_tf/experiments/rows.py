@@ -51,7 +51,7 @@ class Run:
 
     row: Row
     settings: runs.Settings
-    backend: str = "tensorflow"  # the Keras backend it is trained on
+    backend: str = "tensorflow"  # of Keras
 
     @property
     def name(self):
@@ -67,7 +67,7 @@ class Run:
     def departures(self):
         """The data set and the backend, where they are not its row's."""
         datasets = [] if self.is_on_own_data else [self.settings.dataset]
-        return datasets + ["jax"] * (self.backend == "jax")
+        return datasets + [self.backend] * (self.backend != "tensorflow")
 
     @property
     def is_shortened(self):

@@ -18,7 +18,7 @@ import shutil
 import tempfile
 
 from snip_tf import _atomic, _keras
-from snip_tf.experiments import checkpoints, provenance
+from snip_tf.experiments import checkpoints, distributed, provenance
 
 try:
     import fcntl
@@ -116,7 +116,9 @@ def check_place(path, needed=0):
 def opened(path, settings, identity, *, overwrite=False, resume_anyway=False):
     """Makes a run directory, ready for a run, and holds it for this process.
 
-    What an earlier run left there is removed, unless it can go on.
+    What an earlier run left there is removed, unless it can go on. Of several
+    processes of a run the first has it, and others get copies of checkpoints
+    in a directory of their own, which goes with them.
 
     Args:
         path: The directory; its parents are made too.
@@ -134,6 +136,14 @@ def opened(path, settings, identity, *, overwrite=False, resume_anyway=False):
         OSError: If it cannot be written.
     """
     path = pathlib.Path(path)
+    if distributed.place()[0]:
+        with tempfile.TemporaryDirectory() as own:
+            distributed.wait_for_all(CONFIG)
+            for name in (CONFIG, *_CHECKPOINTS):
+                if (path / name).exists():
+                    shutil.copy(path / name, own)
+            yield pathlib.Path(own)
+        return
     with locked(path):
         goes_on = check(
             path, identity, overwrite=overwrite, resume_anyway=resume_anyway
@@ -150,6 +160,7 @@ def opened(path, settings, identity, *, overwrite=False, resume_anyway=False):
         elif apart := provenance.differences(identity, there):
             config[ANYWAY] = [*there.get(ANYWAY, []), *apart]
             write_json(path / CONFIG, config)
+        distributed.wait_for_all(CONFIG)
         try:
             yield path
         except ValueError:  # it cannot go on as this

@@ -263,7 +263,7 @@ def _evaluate(settings, model, data, file, progress):
     """Returns the results of a trained network, and saves it."""
     if not model.compiled:  # its method took variables and optimizer away
         training.compile_model(model, settings.recipe)
-    test = data_module.evaluation_batches(data, "test")
+    test = fitting.evaluation_batches(data, "test")
     last_error = error_of(model, test)
     run_directory.save_model(model, file)
     history, period = progress.history, settings.validate_every

@@ -70,6 +70,7 @@ class MaskedLayer:
                 autocast=False,
                 trainable=False,
             )
+            _keras.place_alike(mask, weight)
             setattr(self, mask_of(name), mask)
 
     def masked_names(self):

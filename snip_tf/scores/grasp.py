@@ -1,9 +1,11 @@
 """GraSP: what removing a weight would cost of the gradient flow."""
 
-import numpy as np
-import tensorflow as tf
+import operator
 
-from snip_tf import _batches, layers, scoring
+import keras
+import numpy as np
+
+from snip_tf import _batches, gradients, layers, scoring
 from snip_tf._keeping import left_as_it_was, without_regularizers
 
 
@@ -50,23 +52,22 @@ def grasp(
     """
     del seed
     weights = [weight for weight, _ in layers.masked_weights(model)]
-    values = [tf.convert_to_tensor(weight) for weight in weights]
+    values = gradients.tensors_of(weights)
     loss_at = scoring.loss_of(
         model, loss, training=training, of=weights, temperature=temperature
     )
 
-    def gradient(batch):
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(values)
-            value = loss_at(values, *batch)
-        return tape.gradient(value, values, unconnected_gradients="zero")
+    def gradient(batch, values=values):
+        return gradients.value_and_gradient(
+            lambda values: loss_at(values, *batch), values
+        )[1]
 
     def hessian_times(batch):
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(values)
-            parts = zip(gradient(batch), flow, strict=True)
-            value = tf.add_n([tf.reduce_sum(own * g) for own, g in parts])
-        return tape.gradient(value, values, unconnected_gradients="zero")
+        def along_flow(values):
+            parts = zip(gradient(batch, values), flow, strict=True)
+            return sum(keras.ops.sum(own * g) for own, g in parts)
+
+        return gradients.value_and_gradient(along_flow, values)[1]
 
     with left_as_it_was(model), without_regularizers(weights):
         batches = list(_batches.checked(model, x, y, loss))
@@ -74,7 +75,8 @@ def grasp(
         products = _mean(hessian_times, batches)
     kept_by = np.concatenate(
         [
-            np.ravel(value.numpy() * np.float64(product))
+            gradients.as_flat_array(value)
+            * gradients.as_flat_array(product).astype(np.float64)
             for value, product in zip(values, products, strict=True)
         ]
     )
@@ -87,5 +89,7 @@ def _mean(function, batches):
     total = None
     for batch, size in zip(batches, sizes, strict=True):
         found = [part * (size / sum(sizes)) for part in function(batch)]
-        total = found if total is None else list(map(tf.add, total, found))
+        total = (
+            found if total is None else list(map(operator.add, total, found))
+        )
     return total

@@ -1,10 +1,11 @@
 """Optimal brain damage: what removing a weight costs, to second order."""
 
+import math
+
 import keras
 import numpy as np
-import tensorflow as tf
 
-from snip_tf import _batches, layers, scoring
+from snip_tf import _batches, gradients, layers, scoring
 from snip_tf._keeping import left_as_it_was, without_regularizers
 
 
@@ -50,32 +51,30 @@ def obd(model, x, y=None, *, loss=None, training=False, seed=None):
             "have one output with a number for each class. Received: "
             f"loss={compiled!r}, outputs of shape {shape}"
         )
-    values = [tf.convert_to_tensor(weight) for weight in weights]
+    values = gradients.tensors_of(weights)
 
-    @tf.function
+    @gradients.compiled
     def surprise_and_gradients(example, label):
         """Returns -log p of a class for one example, and its gradients."""
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(values)
-            surprise = of_class(values, example, label)
-        gradients = tape.gradient(
-            surprise, values, unconnected_gradients="zero"
+        return gradients.value_and_gradient(
+            lambda values: of_class(values, example, label), values
         )
-        return surprise, gradients
 
-    second = [np.zeros(weight.shape, np.float64) for weight in weights]
-    labels = tf.range(shape[-1])[:, None]
+    second = [np.zeros(math.prod(weight.shape)) for weight in weights]
+    labels = keras.ops.arange(shape[-1])[:, None]
     with left_as_it_was(model), without_regularizers(weights):
         for inputs, targets, *_ in _batches.checked(model, x, y, loss):
             for index in range(len(targets)):
                 one = _example(inputs, index)
                 for label in labels:
-                    surprise, gradients = surprise_and_gradients(one, label)
+                    surprise, found = surprise_and_gradients(one, label)
+                    surprise = keras.ops.convert_to_numpy(surprise)
                     probability = np.exp(-np.float64(surprise))
-                    for total, gradient in zip(second, gradients, strict=True):
+                    for total, gradient in zip(second, found, strict=True):
+                        gradient = gradients.as_flat_array(gradient)
                         total += probability * np.square(np.float64(gradient))
     flat = [
-        np.ravel(total * np.square(value.numpy()))
+        total * np.square(gradients.as_flat_array(value))
         for total, value in zip(second, values, strict=True)
     ]
     return scoring.normalised(np.concatenate(flat), model)
@@ -84,5 +83,6 @@ def obd(model, x, y=None, *, loss=None, training=False, seed=None):
 def _example(inputs, index):
     """Returns one example of a batch, as a batch of tensors."""
     return keras.tree.map_structure(
-        lambda part: tf.convert_to_tensor(part[index : index + 1]), inputs
+        lambda part: keras.ops.convert_to_tensor(part[index : index + 1]),
+        inputs,
     )

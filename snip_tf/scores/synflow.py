@@ -2,9 +2,8 @@
 
 import keras
 import numpy as np
-import tensorflow as tf
 
-from snip_tf import layers, scoring
+from snip_tf import gradients, layers, scoring
 from snip_tf._keeping import left_as_it_was
 
 
@@ -39,10 +38,9 @@ def synflow(model, x=None, y=None, *, loss=None, training=False, seed=None):
             and where the flow is too large for the model's numbers.
     """
     del y, loss, training, seed
-    pairs = layers.masked_weights(model)
-    values = [(v, tf.abs(v.value)) for v in model.variables if _is_float(v)]
-    by_variable = {id(variable): value for variable, value in values}
-    weights = [by_variable[id(weight)] for weight, _ in pairs]
+    weights = [weight for weight, _ in layers.masked_weights(model)]
+    absolute = [(v, keras.ops.abs(v)) for v in model.variables if _is_float(v)]
+    values = [keras.ops.abs(value) for value in gradients.tensors_of(weights)]
     if x is None:
         x = model.input if len(model.inputs) > 1 else model.inputs[0]
     parts = keras.tree.flatten(x)
@@ -52,18 +50,18 @@ def synflow(model, x=None, y=None, *, loss=None, training=False, seed=None):
         _ones(part, like.dtype) for part, like in zip(parts, taken, strict=True)
     ]
     ones = keras.tree.pack_sequence_as(x, ones)
-    with (
-        left_as_it_was(model),
-        tf.GradientTape(watch_accessed_variables=False) as tape,
-        keras.StatelessScope(values),
-    ):
-        tape.watch(weights)
-        outputs = keras.tree.flatten(model(ones, training=False))
-        flow = tf.add_n([tf.reduce_sum(output) for output in outputs])
-    gradients = tape.gradient(flow, weights, unconnected_gradients="zero")
+
+    def flow(values):
+        own = [*absolute, *zip(weights, values, strict=True)]
+        with keras.StatelessScope(own):
+            outputs = keras.tree.flatten(model(ones, training=False))
+        return sum(map(keras.ops.sum, outputs))
+
+    with left_as_it_was(model):
+        _, found = gradients.value_and_gradient(flow, values)
     scores = [
-        np.ravel(weight * tf.cast(gradient, weight.dtype))
-        for weight, gradient in zip(weights, gradients, strict=True)
+        gradients.as_flat_array(value) * gradients.as_flat_array(gradient)
+        for value, gradient in zip(values, found, strict=True)
     ]
     return scoring.normalised(np.concatenate(scores), model)
 
@@ -80,4 +78,4 @@ def _ones(inputs, dtype):
             "`model` must take numbers that are not whole: SynFlow puts ones "
             f"into it. Received: inputs of {dtype}"
         )
-    return tf.ones((1, *(size or 1 for size in inputs.shape[1:])), dtype)
+    return keras.ops.ones((1, *(size or 1 for size in inputs.shape[1:])), dtype)

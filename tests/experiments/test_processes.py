@@ -95,17 +95,10 @@ def test_an_earlier_reply_is_not_taken_for_that_of_one_who_died(tmp_path):
     assert "lost" in lost
 
 
-def test_other_backends_train_what_was_pruned_under_tensorflow(tmp_path):
-    (result,) = replies_to([{"backend": "jax"}], tmp_path)
-    assert result["backend"] == "jax"
-    assert result["job"]["pruned"]["backend"] == "tensorflow"
-    assert "pruned" not in result["job"]["pruned"]["job"]
-
-
-def test_what_fails_under_tensorflow_is_not_trained(tmp_path):
-    (reply,) = replies_to([{"backend": "jax", "error": "no data"}], tmp_path)
-    assert reply["error"] == "no data"
-    assert "pruned" not in (tmp_path / "job0" / "job.json").read_text()
+def test_a_job_has_the_backend_that_it_asks_for(tmp_path):
+    for backend in ("tensorflow", "jax"):
+        (result,) = replies_to([{"backend": backend}], tmp_path)
+        assert result["backend"] == backend
 
 
 def test_who_stops_listening_ends_the_processes(tmp_path):

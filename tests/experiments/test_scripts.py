@@ -44,6 +44,13 @@ def result_of(directory):
     return json.loads((directory / "result.json").read_text())
 
 
+def test_a_backend_that_is_not_installed_is_refused(tmp_path):
+    status, output = run_script("train.py", cwd=tmp_path, KERAS_BACKEND="mxnet")
+    assert status == 1
+    assert output.startswith("error: Keras' backend must be tensorflow, jax")
+    assert output.endswith("'snip_tf[torch]'. Received: mxnet\n")
+
+
 def test_prune_writes_a_network_with_exactly_kappa_weights(place):
     model = keras.models.load_model(place / "pruned" / "model.keras")
     assert snip_tf.summary(model).kept == 13_331

@@ -1,5 +1,6 @@
-"""A network pruned under TensorFlow trains under JAX, without TensorFlow."""
+"""JAX and PyTorch against TensorFlow: the same scores, masks and losses."""
 
+import importlib.util
 import json
 import os
 import pathlib
@@ -11,22 +12,35 @@ import numpy as np
 import pytest
 
 import snip_tf
+from snip_tf import layers
 
 # The second half of each test is this file again, in a process of its own:
 # Keras chooses its backend once.
 _WITHOUT_TENSORFLOW = """
 import sys
 sys.modules["tensorflow"] = None  # importing it is then an ImportError
-import test_jax
-getattr(test_jax, sys.argv[1])(*sys.argv[2:])
+import test_backends
+getattr(test_backends, sys.argv[1])(*sys.argv[2:])
 """
 
 
-def _under_jax(function, *arguments):
-    """Calls a function of this file where there is JAX and no TensorFlow."""
-    pytest.importorskip("jax", reason="needs JAX: pip install 'snip_tf[jax]'")
+def _missing(backend):
+    return pytest.mark.skipif(
+        importlib.util.find_spec(backend) is None,
+        reason=f"needs {backend}, as in `make test-{backend}`",
+    )
+
+
+_BACKENDS = [
+    pytest.param(backend, marks=_missing(backend))
+    for backend in ("jax", "torch")
+]
+
+
+def _under(backend, function, *arguments):
+    """Calls a function of this file on a backend, where is no TensorFlow."""
     settings = {
-        "KERAS_BACKEND": "jax",
+        "KERAS_BACKEND": backend,
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": str(pathlib.Path(__file__).parent),
     }
@@ -50,7 +64,7 @@ def _batches(image_shape, *, steps, batch_size):
 
 
 def train(directory, backend, learning_rate):
-    """Trains the saved model on the saved batches, on either backend.
+    """Trains the saved model on the saved batches.
 
     Leaves in the directory a JSON of the loss of each step, the loss in
     inference mode afterwards, and the largest weight that is not zero though
@@ -77,7 +91,7 @@ def train(directory, backend, learning_rate):
     )
     removed = [
         np.abs(keras.ops.convert_to_numpy(weight * (1 - mask))).max()
-        for weight, mask in snip_tf.layers.masked_weights(model)
+        for weight, mask in layers.masked_weights(model)
     ]
     run = {
         "losses": history.history["loss"],
@@ -107,20 +121,19 @@ def _lstm_s():
     return snip_tf.models.build("lstm_s")
 
 
-_SLOW = pytest.mark.slow
-
-
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", _BACKENDS)
 @pytest.mark.parametrize(
     ("build", "sparsity", "steps", "batch_size", "learning_rate"),
     [
         (_lstm_s, 0.95, 50, 20, 0.05),
-        pytest.param(_lenet_5_caffe, 0.98, 50, 20, 0.01, marks=_SLOW),
-        pytest.param(_wrn_16_1, 0.9, 50, 32, 0.01, marks=_SLOW),
-        pytest.param(_wrn_16_8, 0.95, 10, 8, 0.01, marks=_SLOW),
+        (_lenet_5_caffe, 0.98, 50, 20, 0.01),
+        (_wrn_16_1, 0.9, 50, 32, 0.01),
+        (_wrn_16_8, 0.95, 10, 8, 0.01),
     ],
 )
-def test_a_pruned_network_trains_under_jax_as_under_tensorflow(
-    build, sparsity, steps, batch_size, learning_rate, tmp_path
+def test_a_pruned_network_trains_as_under_tensorflow(
+    build, sparsity, steps, batch_size, learning_rate, backend, tmp_path
 ):
     model = build()
     x, y = _batches(model.input_shape[1:], steps=steps, batch_size=batch_size)
@@ -130,11 +143,11 @@ def test_a_pruned_network_trains_under_jax_as_under_tensorflow(
     np.savez(tmp_path / "batches.npz", x=x, y=y)
 
     train(tmp_path, "tensorflow", learning_rate)
-    _under_jax(train, tmp_path, "jax", learning_rate)
+    _under(backend, train, tmp_path, backend, learning_rate)
 
     expected, trained = (
-        json.loads((tmp_path / f"{backend}.json").read_text(encoding="utf-8"))
-        for backend in ("tensorflow", "jax")
+        json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8"))
+        for name in ("tensorflow", backend)
     )
     for run in (expected, trained):
         assert run["removed"] == 0
@@ -154,23 +167,109 @@ def test_a_pruned_network_trains_under_jax_as_under_tensorflow(
     )
 
 
+def _small():
+    """Returns a compiled network with a convolution and a norm."""
+    inputs = keras.Input((8, 8, 2))
+    x = layers.Conv2D(6, 3, strides=2)(inputs)
+    x = keras.layers.ReLU()(keras.layers.BatchNormalization()(x))
+    x = keras.layers.Flatten()(x)
+    model = keras.Model(inputs, layers.Dense(3, mask_bias=True)(x))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.1, 0.9), loss)
+    return model
+
+
+_STEPS = {"force": 3, "snip_iterative": 3, "synflow": 3}
+
+
+def prune(directory, backend):
+    """Prunes the small network by every score, then while it trains.
+
+    Leaves scores, masks and losses in the directory.
+    """
+    directory = pathlib.Path(directory)
+    given = np.load(directory / "given.npz")
+    x, y = given["x"], given["y"]
+    model = _small()
+    weights = [given[name] for name in given if name.startswith("weight")]
+    found = {}
+    for name, score in snip_tf.scores.SCORES.items():
+        model.set_weights(weights)
+        found[f"{name}_score"] = score(model, x, y)
+        options = {"criterion": name, "steps": _STEPS.get(name)}
+        found[name] = snip_tf.prune(model, x, y, sparsity=0.7, **options)
+    model.set_weights(weights)
+    schedule = snip_tf.schedules.cubic(0.0, 0.7, begin=1, end=3)
+    callbacks = [
+        snip_tf.PruneAtStart(x, y, sparsity=0.3, verbose=0),
+        snip_tf.PruneGradually(schedule=schedule, every=1),
+    ]
+    history = model.fit(
+        x,
+        y,
+        batch_size=4,
+        epochs=2,
+        shuffle=False,
+        verbose=0,
+        callbacks=callbacks,
+    )
+    found["losses"] = [history.history["loss"]]
+    for weight, mask in layers.masked_weights(model):
+        removed = keras.ops.convert_to_numpy(mask) == 0
+        assert not keras.ops.convert_to_numpy(weight)[removed].any()
+    assert snip_tf.model_sparsity(model) == pytest.approx(0.7, abs=0.01)
+    arrays = {
+        f"{name}_{index}": array
+        for name, parts in found.items()
+        for index, array in enumerate(parts)
+    }
+    np.savez(directory / f"{backend}.npz", **arrays)
+
+
 def convert():
     """Does what needs no TensorFlow, and asks for what does."""
     inputs = keras.Input((4,))
     model = keras.Model(inputs, keras.layers.Dense(3)(inputs))
     model = snip_tf.masked(snip_tf.strip(snip_tf.masked(model)))
-    assert snip_tf.summary(model).kept == 12
-    scores = [np.arange(12).reshape(4, 3)]
-    snip_tf.set_masks(model, snip_tf.keep_top(scores, sparsity=0.5))
+    snip_tf.prune(model, None, sparsity=0.5, criterion="magnitude")
     snip_tf.redraw(model)
     assert snip_tf.summary(model).kept == 6
-    assert "sensitivity" in dir(snip_tf)
     with pytest.raises(ModuleNotFoundError, match="tensorflow"):
-        snip_tf.sensitivity  # noqa: B018
+        snip_tf.data  # noqa: B018
+    with pytest.raises(ValueError, match="TensorFlow backend"):
+        snip_tf.methods.DNS(model, c=1.0)
 
 
-def test_without_tensorflow_only_scoring_and_data_fail():
-    _under_jax(convert)
+def prune_and_convert(directory, backend):
+    prune(directory, backend)
+    convert()
+
+
+@pytest.mark.parametrize("backend", _BACKENDS)
+def test_every_score_gives_the_masks_and_losses_of_tensorflow(
+    backend, tmp_path
+):
+    generator = np.random.default_rng(0)
+    arrays = {
+        f"weight_{index:02}": weight
+        for index, weight in enumerate(_small().get_weights())
+    }
+    x = generator.normal(size=(8, 8, 8, 2)).astype(np.float32)
+    y = generator.integers(0, 3, 8)
+    np.savez(tmp_path / "given.npz", x=x, y=y, **arrays)
+    prune(tmp_path, "tensorflow")
+    _under(backend, prune_and_convert, tmp_path, backend)
+    expected = np.load(tmp_path / "tensorflow.npz")
+    found = np.load(tmp_path / f"{backend}.npz")
+    assert sorted(found) == sorted(expected)
+    for name in found:
+        if "score" in name or "losses" in name:
+            largest = expected[name].max()
+            np.testing.assert_allclose(
+                found[name], expected[name], 1e-4, 1e-6 * largest, err_msg=name
+            )
+        else:
+            np.testing.assert_array_equal(found[name], expected[name], name)
 
 
 def test_every_public_name_is_listed_and_loads():

@@ -1,0 +1,136 @@
+"""One training by several processes, in data parallel: JAX' and Keras' own.
+
+All processes are given the same command, and compute the same: each scores the
+whole batch, and so has the masks that one process would have. Of each batch to
+train or to test on, a process reads its share. Process 0 alone writes.
+"""
+
+import contextlib
+import os
+import signal
+import sys
+
+import keras
+import numpy as np
+
+from snip_tf.experiments import stopping
+
+
+@contextlib.contextmanager
+def joined(kind):
+    """Makes this process one of those that KERAS_DISTRIBUTION_... name.
+
+    Whatever ends one of them, a signal to process 0 too, ends them all: the
+    others would wait for it. What was saved goes on when all begin again.
+
+    Args:
+        kind: None for a process by itself, or a flag whose value is
+            "data_parallel".
+
+    Raises:
+        ValueError: On another backend than JAX.
+    """
+    if kind.value is None:
+        yield
+        return
+    if keras.backend.backend() != "jax":
+        raise ValueError(
+            "--distribution=data_parallel needs KERAS_BACKEND=jax: Keras' "
+            "`fit` fails under TensorFlow's MultiWorkerMirroredStrategy. "
+            f"Received: backend={keras.backend.backend()}"
+        )
+    keras.distribution.initialize()
+    keras.distribution.set_distribution(
+        keras.distribution.DataParallel(auto_shard_dataset=False)
+    )
+    stopping.listen()  # again: JAX has taken SIGTERM
+    if place()[0]:  # process 0 saves first, and its end is that of all
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+    try:
+        yield
+    except BaseException as error:
+        # At once: on its way out JAX would wait for the others.
+        status = error.code if isinstance(error, SystemExit) else 1
+        if not isinstance(error, SystemExit):
+            print(f"error: {_in_words(error)}", file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status if isinstance(status, int) else 1)
+
+
+def _in_words(error):
+    import jax
+
+    if not isinstance(error, jax.errors.JaxRuntimeError):
+        return error
+    return (
+        "Another process of this training has ended: start all of them again, "
+        f"and it goes on from its last checkpoint ({error})"
+    )
+
+
+def place():
+    """Returns the number of this process, and how many there are."""
+    if keras.distribution.distribution() is None:
+        return 0, 1
+    import jax
+
+    return jax.process_index(), jax.process_count()
+
+
+def share(batches, *sizes):
+    """Returns batches, of each only what this process reads.
+
+    Args:
+        batches: A `tf.data.Dataset` of tuples.
+        *sizes: The sizes that the batches have.
+
+    Raises:
+        ValueError: If a batch does not divide.
+    """
+    index, count = place()
+    if count == 1:
+        return batches
+    devices = keras.distribution.get_device_count()
+    for size in sizes:
+        if size % devices:
+            raise ValueError(
+                "Each batch must divide among the devices of all processes. "
+                f"Received: a batch of {size} for {devices} devices of "
+                f"{count} processes"
+            )
+
+    import tensorflow as tf
+
+    def own(*batch):
+        size = tf.shape(batch[0])[0] // count
+        return tuple(part[index * size : (index + 1) * size] for part in batch)
+
+    return batches.map(own)
+
+
+def check_same(digest):
+    """Raises a ValueError unless all processes have the same `digest`.
+
+    No process passes before all have come here.
+    """
+    if place()[1] == 1:
+        return
+    from jax.experimental import multihost_utils
+
+    own = np.frombuffer(bytes.fromhex(digest), np.uint8)
+    found = multihost_utils.process_allgather(own)
+    if (found != own).any():
+        raise ValueError(
+            "All processes must begin with the same weights and masks. "
+            f"Received: the digests {[one.tobytes().hex() for one in found]}"
+        )
+
+
+def wait_for_all(what):
+    """Waits until all processes have come to a point of this name."""
+    if place()[1] > 1:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices(what)
