@@ -11,7 +11,8 @@ import concurrent.futures
 import contextlib
 import os
 import pathlib
-import socket
+import subprocess
+import sys
 import tempfile
 import time
 import uuid
@@ -19,9 +20,10 @@ import uuid
 from snip_tf.experiments import processes, run_directory
 
 _RETRIES = 3  # of a job, with other workers
-_ANSWERING = 20  # seconds in which a cluster must
+_ANSWERING = 40  # seconds in which a cluster must
 _SAVING = 90  # seconds in which who is stopped does: `job` takes 60 at most
 _MARK = "driver.txt"
+_TRY = "import ray, sys; ray.init(sys.argv[1], logging_level='error')"
 
 
 def connect(address):
@@ -39,16 +41,21 @@ def connect(address):
     except ImportError as error:
         text = "--executor=ray needs Ray: pip install 'snip_tf[ray]'"
         raise ImportError(text) from error
+    # In another process first: where nobody answers, Ray waits without end.
+    command = [sys.executable, "-c", _TRY, address]
     try:
-        if address != "auto":  # for which Ray itself waits for minutes
-            host, _, port = address.rpartition(":")
-            socket.create_connection((host, int(port)), _ANSWERING).close()
-        ray.init(address, log_to_driver=False, logging_level="warning")
-    except (OSError, ValueError, RuntimeError) as error:
+        tried = subprocess.run(
+            command, stderr=subprocess.PIPE, timeout=_ANSWERING
+        )
+        failure = tried.returncode and tried.stderr.decode().splitlines()[-1]
+    except subprocess.TimeoutExpired:
+        failure = f"no answer in {_ANSWERING} seconds"
+    if failure:
         raise ConnectionError(
             "--ray_address must be the host:port of a Ray cluster that is up, "
-            f"or auto. Received: {address} ({error})"
-        ) from error
+            f"or auto. Received: {address} ({failure})"
+        )
+    ray.init(address, log_to_driver=False, logging_level="warning")
     return int(ray.cluster_resources().get(_unit(), 1))
 
 
