@@ -12,7 +12,7 @@ the same command: SIGTERM and Ctrl-C save it first.
 import environment  # noqa: F401
 from absl import flags
 
-from snip_tf.experiments import program, run_flags, runs
+from snip_tf.experiments import distributing, program, run_flags, runs
 
 run_flags.define_run()
 run_flags.define_recipe()
@@ -26,13 +26,27 @@ _RESUME_ANYWAY = flags.DEFINE_bool(
     "or versions differ; config.json and result.json then say in what.",
 )
 
+_DISTRIBUTION = flags.DEFINE_enum(
+    "distribution",
+    None,
+    distributing.NAMES,
+    "Train on all devices of this machine (mirrored), each with an equal part "
+    "of every batch; by default on one.",
+)
+
 
 def main():
     """Runs the script."""
+    with distributing.scope(_DISTRIBUTION.value):
+        _train()
+
+
+def _train():
     model = None
     if _PRUNED_MODEL.value:
         model = runs.load_model(_PRUNED_MODEL.value)
     settings = run_flags.settings(model)
+    distributing.check_splits(settings.recipe.batch_size)
     path = run_flags.run_dir(settings)
     if _RESUME_ANYWAY.value:
         program.refuse(["overwrite"], "--resume_anyway replaces nothing")

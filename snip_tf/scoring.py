@@ -61,8 +61,8 @@ def sensitivity(
     Raises:
         ValueError: If the model has no masks or no loss, for batches that do
             not fit it or each other, NaN, infinity, labels that are no classes,
-            gradients that are not finite or all zero, arguments out of their
-            range, and inside of a `tf.distribute` strategy's scope.
+            gradients that are not finite or all zero, arguments out of range,
+            and in the scope of a `tf.distribute` strategy that `fit` fails in.
     """
     if ema_decay is not None:
         _checks.check_number("ema_decay", ema_decay, 1)
@@ -98,7 +98,7 @@ def normalised(scores, model):
 
 def mask_gradient(model, loss, batch):
     """Returns dL/dc of all masks, one flat float32 array, L as of `loss_of`."""
-    masks = [mask.value for _, mask in layers.masked_weights(model)]
+    masks = [tf.convert_to_tensor(m) for _, m in layers.masked_weights(model)]
     dtypes = {layer.compute_dtype for layer in _keras.all_layers(model)}
     for scale in _HALF_PRECISION_SCALES if "float16" in dtypes else (1.0,):
         with tf.GradientTape(watch_accessed_variables=False) as tape:

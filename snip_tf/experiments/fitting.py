@@ -6,7 +6,12 @@ import keras
 
 from snip_tf import data as data_module
 from snip_tf import training
-from snip_tf.experiments import checkpoints, estimates, stopping
+from snip_tf.experiments import (
+    checkpoints,
+    distributing,
+    estimates,
+    stopping,
+)
 
 
 def train(settings, model, data, directory, callbacks):
@@ -15,11 +20,11 @@ def train(settings, model, data, directory, callbacks):
     without_l2 = keras.metrics.SparseCategoricalCrossentropy(
         from_logits=True, name="cross_entropy"
     )
+    at_a_time = estimates.steps_at_a_time(settings.model, period)
+    if distributing.replicas() > 1:
+        at_a_time = 1  # TensorFlow 2.21 fails to run more there
     training.compile_model(
-        model,
-        recipe,
-        steps_per_execution=estimates.steps_at_a_time(settings.model, period),
-        metrics=[without_l2],
+        model, recipe, steps_per_execution=at_a_time, metrics=[without_l2]
     )
     progress = checkpoints.restore(directory, model)
     _check_periods(progress, recipe.steps, period)

@@ -14,7 +14,7 @@ import subprocess
 import keras
 import numpy as np
 
-from snip_tf.experiments import processes
+from snip_tf.experiments import distributing, processes
 
 # Raise it when a change to the code makes a run compute other numbers: runs
 # that were stopped before then do not go on.
@@ -33,6 +33,7 @@ def surroundings(backend=None):
         backend: The Keras backend; by default the one in use.
     """
     backend = backend or keras.backend.backend()
+    replicas = distributing.replicas()
     packages = [*_PACKAGES, *(["jax"] if backend == "jax" else [])]
     return {
         "backend": backend,
@@ -44,6 +45,8 @@ def surroundings(backend=None):
         "commit": _commit(),
         "processor": _processor(),
         "cores": len(processes.usable_cores()),
+        # On one it is not told from runs that were recorded before.
+        "replicas": replicas if replicas > 1 else None,
     }
 
 
@@ -63,7 +66,8 @@ def identity(settings, model=None, backend=None, data=None):
     """
     around = surroundings(backend)
     values = dataclasses.asdict(settings) | {
-        name: around[name] for name in ("backend", "versions", "arithmetic")
+        name: around[name]
+        for name in ("backend", "versions", "arithmetic", "replicas")
     }
     for place in _PLACES:
         del values[place]
