@@ -17,7 +17,7 @@ import tempfile
 import time
 import uuid
 
-from snip_tf.experiments import processes, run_directory
+from snip_tf.experiments import processes, run_directory, stopping
 
 _RETRIES = 3  # of a job, with other workers
 _ANSWERING = 40  # seconds in which a cluster must
@@ -56,6 +56,7 @@ def connect(address):
             f"or auto. Received: {address} ({failure})"
         )
     ray.init(address, log_to_driver=False, logging_level="warning")
+    stopping.listen()  # again: Ray has taken SIGTERM for itself
     return int(ray.cluster_resources().get(_unit(), 1))
 
 
@@ -85,7 +86,7 @@ def replies(jobs, *, workers):
                 reply, log = ray.get(task)
                 (jobs[index][1] / "log.txt").write_bytes(log)
             except ray.exceptions.RayError as error:
-                reply = {"lost": f"its workers are: {error}"}
+                reply = {"lost": f"{error}".splitlines()[-1]}
             yield index, reply
     finally:
         for task in pending:

@@ -107,8 +107,8 @@ def test_who_stops_it_has_its_runs_saved(cluster, tmp_path):
         assert driver.poll() is None
         time.sleep(0.1)
     time.sleep(2)  # for the first steps
-    driver.send_signal(signal.SIGINT)
-    driver.wait()
+    driver.send_signal(signal.SIGTERM)
+    assert driver.wait() == 143
     assert jobs_of(place) == set()
     assert len(list(place.glob("runs/table_1/*/run/checkpoint.npz"))) == 2
 
