@@ -88,6 +88,8 @@ def replies(jobs, *, workers):
             except ray.exceptions.RayError as error:
                 reply = {"lost": f"{error}".splitlines()[-1]}
             yield index, reply
+    except SystemExit:  # by a signal, whose number Ray loses
+        stopping.end()
     finally:
         for task in pending:
             ray.cancel(task)
