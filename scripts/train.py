@@ -12,7 +12,7 @@ the same command: SIGTERM and Ctrl-C save it first.
 import environment  # noqa: F401
 from absl import flags
 
-from snip_tf.experiments import distributing, program, run_flags, runs
+from snip_tf.experiments import mirrored, program, run_flags, runs
 
 run_flags.define_run()
 run_flags.define_recipe()
@@ -29,7 +29,7 @@ _RESUME_ANYWAY = flags.DEFINE_bool(
 _DISTRIBUTION = flags.DEFINE_enum(
     "distribution",
     None,
-    distributing.NAMES,
+    ["mirrored"],
     "Train on all devices of this machine (mirrored), each with an equal part "
     "of every batch; by default on one.",
 )
@@ -37,7 +37,7 @@ _DISTRIBUTION = flags.DEFINE_enum(
 
 def main():
     """Runs the script."""
-    with distributing.scope(_DISTRIBUTION.value):
+    with mirrored.scope(_DISTRIBUTION.value):
         _train()
 
 
@@ -46,7 +46,7 @@ def _train():
     if _PRUNED_MODEL.value:
         model = runs.load_model(_PRUNED_MODEL.value)
     settings = run_flags.settings(model)
-    distributing.check_splits(settings.recipe.batch_size)
+    mirrored.check_splits(settings.recipe.batch_size)
     path = run_flags.run_dir(settings)
     if _RESUME_ANYWAY.value:
         program.refuse(["overwrite"], "--resume_anyway replaces nothing")

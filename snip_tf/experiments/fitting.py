@@ -8,8 +8,8 @@ from snip_tf import data as data_module
 from snip_tf import training
 from snip_tf.experiments import (
     checkpoints,
-    distributing,
     estimates,
+    mirrored,
     stopping,
 )
 
@@ -21,7 +21,7 @@ def train(settings, model, data, directory, callbacks):
         from_logits=True, name="cross_entropy"
     )
     at_a_time = estimates.steps_at_a_time(settings.model, period)
-    if distributing.replicas() > 1:
+    if mirrored.replicas() > 1:
         at_a_time = 1  # TensorFlow 2.21 fails to run more there
     training.compile_model(
         model, recipe, steps_per_execution=at_a_time, metrics=[without_l2]

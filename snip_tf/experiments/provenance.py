@@ -14,7 +14,7 @@ import subprocess
 import keras
 import numpy as np
 
-from snip_tf.experiments import distributing, processes
+from snip_tf.experiments import mirrored, processes
 
 # Raise it when a change to the code makes a run compute other numbers: runs
 # that were stopped before then do not go on.
@@ -33,7 +33,7 @@ def surroundings(backend=None):
         backend: The Keras backend; by default the one in use.
     """
     backend = backend or keras.backend.backend()
-    replicas = distributing.replicas()
+    replicas = mirrored.replicas()
     packages = [*_PACKAGES, *(["jax"] if backend == "jax" else [])]
     return {
         "backend": backend,

@@ -1,4 +1,4 @@
-"""A run on several devices, as `--distribution` says.
+"""A run on all devices of a machine: `--distribution=mirrored`.
 
 All is done in the scope of a strategy, as it is without one: the network is
 scored on one device with the whole batch, its masks reach all, and `fit` gives
@@ -7,32 +7,33 @@ each an equal part of a training batch and sums their gradients.
 
 import contextlib
 
+import keras
 import tensorflow as tf
-
-NAMES = ("mirrored",)
 
 
 @contextlib.contextmanager
-def scope(name):
+def scope(distribution):
     """Has networks that are made in the block trained on several devices.
 
     Args:
-        name: "mirrored" for all devices of this machine, GPUs if it has any;
-            or None for one device.
+        distribution: "mirrored" for all devices of this machine, GPUs if it
+            has any; else nothing is done.
 
     Raises:
-        ValueError: If the process is one of several that train together.
+        ValueError: If the process is one of several that train together, or
+            on another backend.
     """
-    if name is None:
+    if distribution != "mirrored":
         yield
         return
     cluster = tf.distribute.cluster_resolver.TFConfigClusterResolver()
     tasks = sum(map(len, cluster.cluster_spec().as_dict().values()))
-    if tasks > 1:
+    backend = keras.backend.backend()
+    if tasks > 1 or backend != "tensorflow":
         raise ValueError(
-            "--distribution=mirrored is for one machine: several need "
-            "--distribution=data_parallel, under Keras' JAX backend. "
-            f"Received: TF_CONFIG with {tasks} tasks"
+            "--distribution=mirrored is for one machine and Keras' TensorFlow "
+            "backend: several need --distribution=data_parallel, under JAX. "
+            f"Received: TF_CONFIG with {tasks} tasks, backend={backend}"
         )
     with tf.distribute.MirroredStrategy().scope():
         print(f"Training on {replicas()} replicas", flush=True)

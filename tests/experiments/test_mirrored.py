@@ -12,7 +12,7 @@ import tensorflow as tf
 from conftest import FORKS, run_forked
 
 from snip_tf import training
-from snip_tf.experiments import checkpoints, distributing, runs
+from snip_tf.experiments import checkpoints, mirrored, runs
 
 _SETTINGS = runs.Settings(
     model="lenet_300_100",
@@ -51,14 +51,14 @@ def test_two_replicas_stopped_and_gone_on_train_as_one(tmp_path):
 def run_on_two_and_one(path):
     two_devices()
     checkpoints.SECONDS = 0
-    with distributing.scope("mirrored"):
-        assert distributing.replicas() == 2
+    with mirrored.scope("mirrored"):
+        assert mirrored.replicas() == 2
         with pytest.raises(InterruptedError):
             runs.run(_SETTINGS, path / "two", callbacks=[_Stop()])
         assert runs.steps_done(path / "two") == 15
     with pytest.raises(FileExistsError, match=r"replicas .there 2, here None"):
         runs.run(_SETTINGS, path / "two")
-    with distributing.scope("mirrored"):
+    with mirrored.scope("mirrored"):
         two = runs.run(_SETTINGS, path / "two")
     one = runs.run(_SETTINGS, path / "one")
     assert (two["replicas"], one["replicas"]) == (2, None)
