@@ -56,6 +56,8 @@ lint: $(VENV)/installed
 
 bench: $(VENV)/installed
 	$(BIN)/python scripts/benchmark.py --what=step,prune,memory
+	$(BIN)/python scripts/benchmark.py --what=scale \
+	    --models=lenet_300_100,lenet_5_caffe,vgg_d
 
 # Draws anew all that is recorded in results/.
 figures: $(VENV)/installed

@@ -63,6 +63,7 @@ setuptools.setup(
         "demo": _DEMO,
         "jax": ["jax>=0.7"],
         "litert": _LITERT,
+        "ray": ["ray>=2.60"],
         "test": _TEST,
         "torch": ["torch>=2.13"],
     },

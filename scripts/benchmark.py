@@ -10,6 +10,8 @@ prune   one call of snip_tf.prune against a stock training step.
 memory  the peak of a process that prunes, against one that trains (Linux).
 compact one training step of the network without its dead units, against the
         masked one.
+scale   training by several processes and replicas against one (Linux), and
+        sums of what many devices would do.
 
 The images are noise, unless --dataset says which. Times are medians over
 rounds in which each takes its turn; read the ratios.
@@ -26,7 +28,7 @@ from absl import flags
 
 import snip_tf
 from snip_tf import data, models, training
-from snip_tf.experiments import program, run_flags, runs, timing
+from snip_tf.experiments import program, run_flags, runs, scaling, timing
 
 _LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
@@ -34,7 +36,7 @@ run_flags.define_data("The images; by default noise.")
 run_flags.define_list(
     "what",
     ["step", "prune"],
-    ("step", "prune", "memory", "compact"),
+    ("step", "prune", "memory", "compact", "scale"),
     "What to measure.",
 )
 run_flags.define_list(
@@ -61,6 +63,9 @@ def main():
         f"{place['processor']}, {place['cores']} cores, TensorFlow "
         f"{place['versions']['tensorflow']}, Keras {place['versions']['keras']}"
     )
+    if "scale" in given.what:
+        program.refuse(["dataset", "sparsity"], "--what=scale takes noise, 95%")
+        compare_layouts(names)
     examples = None
     if given.dataset:
         examples = data.load(given.dataset, data_dir=given.data_dir)
@@ -70,7 +75,7 @@ def main():
         for what in given.what:
             if what == "memory":
                 compare_memory(name, sparsity)
-            else:
+            elif what != "scale":
                 compare_times(what, name, sparsity, examples)
 
 
@@ -104,6 +109,24 @@ def compare_times(what, name, sparsity, examples):
         )
     ratio = medians[0] / medians[1]
     print(f"{name:16}{' / '.join(times)}: {ratio:.2f}", flush=True)
+
+
+def compare_layouts(names):
+    """Prints what several processes and replicas do, and many would."""
+    rounds = _ROUNDS.value if _ROUNDS.present else 3
+    networks = {name: scaling.measured(name, rounds=rounds) for name in names}
+    for name, layouts in networks.items():
+        dense = snip_tf.strip(models.build(name)).trainable_variables
+        dense = sum(4 * np.prod(variable.shape) for variable in dense)
+        for layout, found in layouts.items():
+            print(
+                f"{name:16}{layout:28}{found.images_per_second:10,.0f} "
+                f"images/s, first step after {found.first_step:4.1f} s, "
+                f"{found.gradient_bytes:,.0f} bytes of gradients a step, "
+                f"{found.gradient_bytes / dense:.2f} of the dense network's",
+                flush=True,
+            )
+    print(scaling.projected(networks))
 
 
 def compare_memory(name, sparsity):

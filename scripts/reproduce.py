@@ -17,7 +17,13 @@ import environment
 from absl import app, flags
 
 from snip_tf import gradients
-from snip_tf.experiments import campaign, paper, processes, program
+from snip_tf.experiments import (
+    campaign,
+    paper,
+    processes,
+    program,
+    ray_jobs,
+)
 
 _EXPERIMENT = flags.DEFINE_enum(
     "experiment", None, paper.EXPERIMENTS, "What to reproduce."
@@ -53,11 +59,21 @@ _CORES = len(processes.usable_cores())
 flags.DEFINE_integer(
     "workers", _CORES, "Processes, which share the cores.", 1, _CORES
 )
+_EXECUTOR = flags.DEFINE_enum(
+    "executor",
+    "local",
+    ["local", "ray"],
+    "Processes of this machine, or workers of a Ray cluster: a CPU for each "
+    "run, or a GPU if it has any.",
+)
+flags.DEFINE_string(
+    "ray_address", "auto", "host:port of the cluster; auto: of this machine."
+)
 flags.DEFINE_bool("dry_run", False, "Only list the runs, and estimate.")
-
 
 _PLAN = ("seeds", "steps", "dataset", "backend", "only")
 _OF_RUNS = (*_PLAN, "runs_dir", "data_dir", "workers", "dry_run")
+_OF_RUNS += ("executor", "ray_address")
 
 
 def main():
@@ -78,12 +94,20 @@ def main():
     if given["data_dir"]:
         os.environ["TFDS_DATA_DIR"] = given["data_dir"]
     environment.check_backend(given["backend"])
+    workers, replies = given["workers"], processes.replies
+    if _EXECUTOR.value == "ray":
+        program.refuse(["workers"], "A cluster has workers of its own")
+        workers = ray_jobs.connect(given["ray_address"])
+        replies = ray_jobs.replies
+    else:
+        program.refuse(["ray_address"], "--executor=local needs no cluster")
     work = campaign.Campaign(
         name,
         paper.EXPERIMENTS[name].runs(**{flag: given[flag] for flag in _PLAN}),
         results=results,
         runs_dir=pathlib.Path(given["runs_dir"]),
-        workers=given["workers"],
+        workers=workers,
+        replies=replies,
     )
     if given["dry_run"]:
         print(work.listing())

@@ -12,7 +12,13 @@ the same command: SIGTERM and Ctrl-C save it first.
 import environment  # noqa: F401
 from absl import flags
 
-from snip_tf.experiments import distributed, program, run_flags, runs
+from snip_tf.experiments import (
+    distributed,
+    mirrored,
+    program,
+    run_flags,
+    runs,
+)
 
 run_flags.define_run()
 run_flags.define_recipe()
@@ -28,19 +34,29 @@ _RESUME_ANYWAY = flags.DEFINE_bool(
 _DISTRIBUTION = flags.DEFINE_enum(
     "distribution",
     None,
-    ["data_parallel"],
-    "Be one of the processes that KERAS_DISTRIBUTION_JOB_ADDRESSES, "
-    "_NUM_PROCESSES and _PROCESS_ID name, on KERAS_BACKEND=jax.",
+    ["mirrored", "data_parallel"],
+    "Give an equal part of each batch to all devices of this machine "
+    "(mirrored); or be one of the processes that "
+    "KERAS_DISTRIBUTION_JOB_ADDRESSES, _NUM_PROCESSES and _PROCESS_ID name, "
+    "on KERAS_BACKEND=jax (data_parallel). By default one device trains.",
 )
 
 
 @distributed.joined(_DISTRIBUTION)
 def main():
     """Runs the script."""
+    with mirrored.scope(_DISTRIBUTION.value):
+        _train()
+
+
+def _train():
     model = None
     if _PRUNED_MODEL.value:
         model = runs.load_model(_PRUNED_MODEL.value)
     settings = run_flags.settings(model)
+    if settings.method != "snip":
+        program.refuse(["distribution"], "--method trains on one device")
+    mirrored.check_splits(settings.recipe.batch_size)
     path = run_flags.run_dir(settings)
     if _RESUME_ANYWAY.value:
         program.refuse(["overwrite"], "--resume_anyway replaces nothing")

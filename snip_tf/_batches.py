@@ -31,11 +31,14 @@ def check_can_score(model, loss):
         return
     import tensorflow as tf
 
-    if tf.distribute.in_cross_replica_context():
+    strategy = tf.distribute.get_strategy()
+    mirrored = isinstance(strategy, tf.distribute.MirroredStrategy)
+    if tf.distribute.in_cross_replica_context() and not mirrored:
         raise ValueError(
-            "Scoring must be outside of `strategy.scope()`; from there masks "
-            "reach every replica. Received: the scope of a "
-            f"{type(tf.distribute.get_strategy()).__name__}"
+            "In a strategy's scope, `strategy` must be a MirroredStrategy: "
+            "several machines prune and `fit` under Keras' JAX backend, "
+            "`--distribution=data_parallel` in scripts/train.py. Received: a "
+            f"{type(strategy).__name__}"
         )
 
 

@@ -7,6 +7,7 @@ import collections
 import io
 
 import keras
+from keras.src.losses.loss import unscale_loss_for_distribution
 from keras.src.saving import saving_lib
 
 # The attribute in which a layer keeps its dtype policy.
@@ -104,5 +105,11 @@ def untrack(layer, variable):
 
 
 def compute_loss(model, x, y, outputs, sample_weight, training):
-    """Returns the compiled loss, whether or not a model's own takes a mode."""
-    return model._compute_loss(x, y, outputs, sample_weight, training=training)
+    """Returns the compiled loss, whether or not a model's own takes a mode.
+
+    That of the whole batch, also in the scope of a `tf.distribute` strategy,
+    where Keras divides it by the number of replicas.
+    """
+    return unscale_loss_for_distribution(
+        model._compute_loss(x, y, outputs, sample_weight, training=training)
+    )

@@ -60,8 +60,8 @@ def sensitivity(
     Raises:
         ValueError: If the model has no masks or no loss, for batches that do
             not fit it or each other, NaN, infinity, labels that are no classes,
-            gradients that are not finite or all zero, arguments out of their
-            range, and inside of a `tf.distribute` strategy's scope.
+            gradients that are not finite or all zero, arguments out of range,
+            and in the scope of a `tf.distribute` strategy that `fit` fails in.
     """
     if ema_decay is not None:
         _checks.check_number("ema_decay", ema_decay, 1)

@@ -26,6 +26,7 @@ _WRITTEN_BY_HAND = [
     "docs/guide.md",
     "docs/methods.md",
     "docs/paper.md",
+    "docs/scaling.md",
     "docs/testing.md",
     "results/README.md",
     "results/benchmarks.md",

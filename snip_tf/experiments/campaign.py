@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import pathlib
 import shutil
+from collections.abc import Callable
 
 from snip_tf import data, tables
 from snip_tf.experiments import (
@@ -30,7 +31,8 @@ class Campaign:
     runs: list[rows.Run]  # of it, those to do
     results: pathlib.Path  # the directory of NAME.jsonl of each experiment
     runs_dir: pathlib.Path  # where runs are kept until they are done
-    workers: int = 1
+    workers: int = 1  # how many runs at a time
+    replies: Callable = processes.replies  # does jobs, as this one
 
     @property
     def path(self):
@@ -92,7 +94,7 @@ class Campaign:
 
     def _execute(self, to_do):
         jobs = [(job.job_of(run), self._directory(run)) for run in to_do]
-        replies = processes.replies(jobs, workers=self.workers)
+        replies = self.replies(jobs, workers=self.workers)
         with contextlib.closing(replies):
             for count, (index, reply) in enumerate(replies, 1):
                 run = to_do[index]
@@ -102,7 +104,8 @@ class Campaign:
                     records.append(self.path, line)
                 if not failure:
                     shutil.rmtree(self._directory(run))
-                outcome = f"failed: {failure}" if failure else "done"
+                log = self._directory(run) / "log.txt"
+                outcome = f"failed: {failure}, see {log}" if failure else "done"
                 place = f"[{count}/{len(jobs)}] {run.name} ({run.schedule})"
                 print(f"{place}: {outcome}", flush=True)
 

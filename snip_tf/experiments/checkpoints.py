@@ -113,7 +113,8 @@ class Checkpoints(keras.callbacks.Callback):
         if self.model.stop_training:  # by Keras: it has diverged
             return
         metrics = self.model.metrics_variables if in_period else []
-        self._progress.metrics = [float(variable) for variable in metrics]
+        arrays = map(keras.ops.convert_to_numpy, metrics)
+        self._progress.metrics = [float(array) for array in arrays]
         save(self._directory, self.model, self._progress)
         self._progress.metrics = []
         self._since = self._saved = time.perf_counter()

@@ -11,6 +11,7 @@ from snip_tf.experiments import (
     checkpoints,
     distributed,
     estimates,
+    mirrored,
     provenance,
     stopping,
 )
@@ -42,11 +43,11 @@ def train(
     without_l2 = keras.metrics.SparseCategoricalCrossentropy(
         from_logits=True, name="cross_entropy"
     )
+    at_a_time = estimates.steps_at_a_time(settings.model, period)
+    if mirrored.replicas() > 1:
+        at_a_time = 1  # TensorFlow 2.21 fails to run more there
     training.compile_model(
-        model,
-        recipe,
-        steps_per_execution=estimates.steps_at_a_time(settings.model, period),
-        metrics=[without_l2],
+        model, recipe, steps_per_execution=at_a_time, metrics=[without_l2]
     )
     progress = checkpoints.restore(directory, model)
     distributed.check_same(provenance.digest(model.variables))

@@ -43,7 +43,7 @@ def replies(jobs, *, workers):
         if hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, share)  # this thread and its children
         try:
-            return _reply(job, directory, f"{len(share)}", their_end)
+            return reply_to(job, directory, f"{len(share)}", their_end)
         finally:
             shares.put(share)
 
@@ -62,9 +62,10 @@ def replies(jobs, *, workers):
         os.close(their_end)
 
 
-def _reply(job, directory, threads, their_end):
+def reply_to(job, directory, threads, their_end):
+    """Returns the reply to one job; its process ends with `their_end`."""
     directory.mkdir(parents=True, exist_ok=True)
-    answer, log = directory / "reply.json", directory / "log.txt"
+    answer = directory / "reply.json"
     (directory / "job.json").write_text(json.dumps(job), encoding="utf-8")
     answer.unlink(missing_ok=True)
     # The threads bound what is used where processes cannot be pinned.
@@ -74,7 +75,7 @@ def _reply(job, directory, threads, their_end):
         "TF_NUM_INTEROP_THREADS": threads,
         "OMP_NUM_THREADS": threads,
     }
-    with open(log, "ab") as file:
+    with open(directory / "log.txt", "ab") as file:
         status = subprocess.call(
             [*_COMMAND, directory],
             stdin=their_end,
@@ -84,5 +85,5 @@ def _reply(job, directory, threads, their_end):
             start_new_session=True,  # Ctrl-C is not its business
         )
     if not answer.exists():
-        return {"lost": f"its process ended with status {status}, see {log}"}
+        return {"lost": f"its process ended with status {status}"}
     return json.loads(answer.read_text(encoding="utf-8"))

@@ -14,7 +14,7 @@ import subprocess
 import keras
 import numpy as np
 
-from snip_tf.experiments import distributed, processes
+from snip_tf.experiments import distributed, mirrored, processes
 
 # Raise it when a change to the code makes a run compute other numbers: runs
 # that were stopped before then do not go on.
@@ -34,6 +34,10 @@ def surroundings(backend=None):
     """
     backend = backend or keras.backend.backend()
     packages = dict.fromkeys((*_PACKAGES, backend))
+    counts = {
+        "processes": distributed.place()[1],
+        "replicas": mirrored.replicas(),
+    }
     return {
         "backend": backend,
         "versions": {
@@ -44,7 +48,9 @@ def surroundings(backend=None):
         "commit": _commit(),
         "processor": _processor(),
         "cores": len(processes.usable_cores()),
-    } | ({"processes": count} if (count := distributed.place()[1]) > 1 else {})
+        # One is not told from runs that were recorded before.
+        **{name: count for name, count in counts.items() if count > 1},
+    }
 
 
 def identity(settings, model=None, backend=None, data=None):
@@ -63,7 +69,8 @@ def identity(settings, model=None, backend=None, data=None):
     """
     around = surroundings(backend)
     values = dataclasses.asdict(settings) | {
-        name: around[name] for name in ("backend", "versions", "arithmetic")
+        name: around.get(name)
+        for name in ("backend", "versions", "arithmetic", "replicas")
     }
     for place in _PLACES:
         del values[place]

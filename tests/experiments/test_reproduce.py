@@ -366,6 +366,14 @@ def test_a_killed_runner_leaves_whole_lines_and_the_next_one_ends(tmp_path):
             "--draw_only runs nothing, which contradicts --seeds",
         ),
         (
+            ["--experiment=figure_1", "--executor=slurm"],
+            "value should be one of <local.ray>",
+        ),
+        (
+            ["--experiment=figure_1", "--executor=ray", "--workers=2"],
+            "workers of its own, which contradicts --workers",
+        ),
+        (
             ["--experiment=figure_1", "--data_dir=nowhere"],
             "existing directory. Received: 'nowhere'",
         ),
