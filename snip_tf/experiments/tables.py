@@ -140,7 +140,7 @@ def _rivals(groups):
             "batch": f"{settings.recipe.batch_size}",
             "steps": f"{settings.recipe.steps:,}",
             "network": settings.model,
-            "sparsity": _percent(group, "sparsity_reached"),
+            "sparsity": _sparsity(group),
             "trained before": f"{before:,}" if before else "no",
             "prunings": rivals.PRUNINGS[settings.method],
             "numbers by hand": f"{method_runs.numbers_by_hand(settings)}",
@@ -162,9 +162,12 @@ _RIVALS += ("numbers by hand",)
 _RIVALS += ("other loss", "time a step")
 
 
-def _percent(group, name):
-    values = group.values(name)
-    return values and f"{100 * statistics.fmean(values):.2f}%"
+def _sparsity(group):
+    """Returns the sparsity reached, or what is asked of those not run."""
+    asked = group.run.settings.sparsity
+    if values := group.values("sparsity_reached") or asked and [asked]:
+        return f"{100 * statistics.fmean(values):.2f}%"
+    return ""
 
 
 def _slowdown(group, plain):
