@@ -34,10 +34,7 @@ def surroundings(backend=None):
     """
     backend = backend or keras.backend.backend()
     packages = dict.fromkeys((*_PACKAGES, backend))
-    counts = {
-        "processes": distributed.place()[1],
-        "replicas": mirrored.replicas(),
-    }
+    count, replicas = distributed.place()[1], mirrored.replicas()
     return {
         "backend": backend,
         "versions": {
@@ -49,7 +46,8 @@ def surroundings(backend=None):
         "processor": _processor(),
         "cores": len(processes.usable_cores()),
         # One is not told from runs that were recorded before.
-        **{name: count for name, count in counts.items() if count > 1},
+        "replicas": replicas if replicas > 1 else None,
+        "processes": count if count > 1 else None,
     }
 
 
@@ -69,7 +67,7 @@ def identity(settings, model=None, backend=None, data=None):
     """
     around = surroundings(backend)
     values = dataclasses.asdict(settings) | {
-        name: around.get(name)
+        name: around[name]
         for name in ("backend", "versions", "arithmetic", "replicas")
     }
     for place in _PLACES:

@@ -61,7 +61,7 @@ def run_on_two_and_one(path):
     with mirrored.scope("mirrored"):
         two = runs.run(_SETTINGS, path / "two")
     one = runs.run(_SETTINGS, path / "one")
-    assert two["replicas"] == 2 and "replicas" not in one
+    assert (two["replicas"], one["replicas"]) == (2, None)
     for name in ("kept_per_weight", "test_errors"):
         assert two[name] == one[name]
     for name in ("train_cross_entropies", "train_loss"):
