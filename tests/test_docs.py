@@ -31,8 +31,8 @@ _WRITTEN_BY_HAND = [
     "results/README.md",
     "results/benchmarks.md",
 ]
-_SCRIPTS = ("benchmark", "compare_backends", "demo", "evaluate", "export")
-_SCRIPTS += ("prune", "reproduce", "train")
+_SCRIPTS = ("benchmark", "demo", "evaluate", "export", "prune")
+_SCRIPTS += ("reproduce", "train")
 # A page's code, and what it prints if that follows.
 _CODE = re.compile(
     r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", re.M | re.S

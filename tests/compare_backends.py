@@ -1,6 +1,6 @@
 """Compares the scores and masks of Keras' backends, in a process each.
 
-    python scripts/compare_backends.py > results/backends.txt
+    python tests/compare_backends.py > results/backends.txt
 
 The weights and the batch, of noise, are the same: the first process draws them.
 Of each network and score: how many weights are kept, how many of them another
@@ -14,26 +14,14 @@ import subprocess
 import sys
 import tempfile
 
-import environment
 import keras
 import numpy as np
-from absl import flags
 
 import snip_tf
 from snip_tf import gradients, models, tables
-from snip_tf.experiments import program, run_flags, runs
+from snip_tf.experiments import runs
 
 _EXAMPLES = 8
-
-run_flags.define_list(
-    "backends",
-    list(gradients.BACKENDS),
-    gradients.BACKENDS,
-    "The others are compared with the first.",
-)
-_SCORE_IN = flags.DEFINE_string(
-    "score_in", None, "Only score, on this process' backend: its directory."
-)
 
 
 def mobilenet():
@@ -79,21 +67,19 @@ _ROWS["BERT"] = bert, 0.95, _GRADIENTS[:2]  # of tokens: no numbers for SynFlow
 
 
 def main():
-    """Runs the script."""
-    if _SCORE_IN.value:
-        score(pathlib.Path(_SCORE_IN.value))
+    """Scores in a directory, or in a new one on every backend."""
+    if len(sys.argv) > 1:
+        score(pathlib.Path(sys.argv[1]))
         return
     with tempfile.TemporaryDirectory() as directory:
-        backends = flags.FLAGS.backends
-        for backend in backends:
-            environment.check_backend(backend)
+        for backend in gradients.BACKENDS:
             subprocess.run(
-                [sys.executable, __file__, f"--score_in={directory}"],
+                [sys.executable, __file__, directory],
                 env=os.environ | {"KERAS_BACKEND": backend},
                 check=True,
                 stdout=subprocess.DEVNULL,
             )
-        print(table(pathlib.Path(directory), backends))
+        print(table(pathlib.Path(directory)))
 
 
 def score(directory):
@@ -131,20 +117,20 @@ def batch(model):
     return x, generator.integers(0, 10, _EXAMPLES)
 
 
-def table(directory, backends):
+def table(directory):
     """Returns the differences from the first backend, a line each."""
+    first, *rest = gradients.BACKENDS
     lines = [("network", "score", "backend", "kept", "others", "scores")]
     for name, (_, sparsity, criteria) in _ROWS.items():
         for criterion in criteria:
             flat, kept = {}, {}
-            for backend in backends:
+            for backend in gradients.BACKENDS:
                 path = directory / f"{name}-{criterion}-{backend}.npz"
                 with np.load(path) as saved:
                     scores = [saved[key] for key in saved]
                 masks = snip_tf.keep_top(scores, sparsity)
                 flat[backend] = np.concatenate([s.ravel() for s in scores])
                 kept[backend] = np.concatenate([m.ravel() for m in masks]) > 0
-            first, *rest = backends
             for other in rest:
                 there = kept[first] & (flat[first] > 0)
                 own = flat[first][there]
@@ -163,4 +149,4 @@ def table(directory, backends):
 
 
 if __name__ == "__main__":
-    program.run(main)
+    main()
