@@ -10,7 +10,7 @@ prune   one call of snip_tf.prune against a stock training step.
 memory  the peak of a process that prunes, against one that trains (Linux).
 compact one training step of the network without its dead units, against the
         masked one.
-scale   training by several processes and replicas against one (Linux), and
+scale   training by several processes and replicas of CPUs (Linux), and
         sums of what many devices would do.
 
 The images are noise, unless --dataset says which. Times are medians over

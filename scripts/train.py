@@ -42,10 +42,10 @@ _DISTRIBUTION = flags.DEFINE_enum(
 )
 
 
-@distributed.joined(_DISTRIBUTION)
 def main():
     """Runs the script."""
-    with mirrored.scope(_DISTRIBUTION.value):
+    kind = _DISTRIBUTION.value
+    with distributed.joined(kind), mirrored.scope(kind):
         _train()
 
 

@@ -9,28 +9,28 @@ import contextlib
 import os
 import signal
 import sys
+import traceback
 
 import keras
 import numpy as np
 
-from snip_tf.experiments import stopping
+from snip_tf.experiments import program, stopping
 
 
 @contextlib.contextmanager
-def joined(kind):
+def joined(distribution):
     """Makes this process one of those that KERAS_DISTRIBUTION_... name.
 
     Whatever ends one of them, a signal to process 0 too, ends them all: the
     others would wait for it. What was saved goes on when all begin again.
 
     Args:
-        kind: None for a process by itself, or a flag whose value is
-            "data_parallel".
+        distribution: "data_parallel"; else nothing is done.
 
     Raises:
         ValueError: On another backend than JAX.
     """
-    if kind.value != "data_parallel":
+    if distribution != "data_parallel":
         yield
         return
     if keras.backend.backend() != "jax":
@@ -39,35 +39,40 @@ def joined(kind):
             "`fit` fails under TensorFlow's MultiWorkerMirroredStrategy. "
             f"Received: backend={keras.backend.backend()}"
         )
-    keras.distribution.initialize()
-    keras.distribution.set_distribution(
-        keras.distribution.DataParallel(auto_shard_dataset=False)
-    )
-    stopping.listen()  # again: JAX has taken SIGTERM
-    if place()[0]:  # process 0 saves first, and its end is that of all
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, signal.SIG_IGN)
     try:
+        keras.distribution.initialize()
+        keras.distribution.set_distribution(
+            keras.distribution.DataParallel(auto_shard_dataset=False)
+        )
+        stopping.listen()  # again: JAX has taken SIGTERM
+        if place()[0]:  # process 0 saves first, and its end is that of all
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, signal.SIG_IGN)
         yield
     except BaseException as error:
         # At once: on its way out JAX would wait for the others.
         status = error.code if isinstance(error, SystemExit) else 1
         if not isinstance(error, SystemExit):
-            print(f"error: {_in_words(error)}", file=sys.stderr)
+            _report(error)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status if isinstance(status, int) else 1)
 
 
-def _in_words(error):
+def _report(error):
+    """Prints what `program.run` would, and of a lost process what to do."""
     import jax
 
-    if not isinstance(error, jax.errors.JaxRuntimeError):
-        return error
-    return (
-        "Another process of this training has ended: start all of them again, "
-        f"and it goes on from its last checkpoint ({error})"
-    )
+    is_full = "RESOURCE_EXHAUSTED" in str(error)
+    if isinstance(error, jax.errors.JaxRuntimeError) and not is_full:
+        error = (
+            "Another process of this training has ended or does not answer: "
+            "start all of them again, and it goes on from its last checkpoint "
+            f"({error})"
+        )
+    elif not isinstance(error, program.EXPECTED):
+        traceback.print_exception(error)
+    print(f"error: {error}", file=sys.stderr)
 
 
 def place():

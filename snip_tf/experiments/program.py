@@ -8,7 +8,7 @@ from absl import app, flags, logging
 from snip_tf.experiments import stopping
 
 # What bad input raises, and TensorFlow where disc or memory are full.
-_EXPECTED = ValueError, OSError, ImportError, tf.errors.ResourceExhaustedError
+EXPECTED = ValueError, OSError, ImportError, tf.errors.ResourceExhaustedError
 
 
 def run(main):
@@ -25,7 +25,7 @@ def run(main):
             logging.set_verbosity(logging.WARNING)  # TFDS reports each read
         try:
             main()
-        except _EXPECTED as error:
+        except EXPECTED as error:
             logging.debug("Where it was refused:", exc_info=True)
             sys.exit(f"error: {error}")
 

@@ -47,7 +47,8 @@ def connect(address):
         tried = subprocess.run(
             command, stderr=subprocess.PIPE, timeout=_ANSWERING
         )
-        failure = tried.returncode and tried.stderr.decode().splitlines()[-1]
+        said = tried.stderr.decode().splitlines() or ["it ended"]
+        failure = tried.returncode and said[-1]
     except subprocess.TimeoutExpired:
         failure = f"no answer in {_ANSWERING} seconds"
     if failure:
@@ -120,6 +121,7 @@ def _done(job, directory, mark, switches):
                     time.sleep(0.5)
             finally:
                 os.close(open_end)
+        os.close(their_end)
         return reply.result(), (place / "log.txt").read_bytes()
 
 
@@ -128,8 +130,10 @@ def _sees(directory, mark):
 
     Of a worker that is lost, the process in there saves first.
     """
-    file = directory / _MARK
-    if not file.exists() or file.read_text(encoding="utf-8") != mark:
+    try:
+        if (directory / _MARK).read_text(encoding="utf-8") != mark:
+            return False
+    except OSError:  # not there, or not to be read
         return False
     for _ in range(_SAVING):
         with contextlib.suppress(BlockingIOError):

@@ -139,6 +139,11 @@ def opened(path, settings, identity, *, overwrite=False, resume_anyway=False):
     if distributed.place()[0]:
         with tempfile.TemporaryDirectory() as own:
             distributed.wait_for_all(CONFIG)
+            if not (path / CONFIG).exists():
+                raise ValueError(
+                    "--run_dir must be on a disc that all processes see. "
+                    f"Received: {path}, which is process 0's alone"
+                )
             for name in (CONFIG, *_CHECKPOINTS):
                 if (path / name).exists():
                     shutil.copy(path / name, own)

@@ -90,7 +90,9 @@ def run(
     with run_directory.opened(path, given, me, **replacing) as directory:
         file = directory / run_directory.MODEL
         if train:
-            results |= _train(settings, model, data, directory, callbacks)
+            results |= _train(
+                settings, model, data, directory, callbacks, replacing
+            )
         else:
             run_directory.save_model(model, file)
         summary = snip_tf.summary(model)  # of what is saved
@@ -208,7 +210,7 @@ def check_fits(model, data):
         )
 
 
-def _train(settings, model, data, directory, callbacks):
+def _train(settings, model, data, directory, callbacks, replacing):
     """Trains a network, by its method; returns the results."""
     results = {}
     first = method_runs.pretraining_steps(settings)
@@ -216,7 +218,7 @@ def _train(settings, model, data, directory, callbacks):
     own = method_runs.after_pretraining(settings)
     block = method_runs.prepared(settings, model, data)
     if first:
-        results |= _pretrain(settings, model, data, directory)
+        results |= _pretrain(settings, model, data, directory, replacing)
     if method:
         results["recipe_after"] = dataclasses.asdict(own.recipe)
         results["numbers_by_hand"] = method_runs.numbers_by_hand(settings)
@@ -238,12 +240,11 @@ def _train(settings, model, data, directory, callbacks):
     return results
 
 
-def _pretrain(settings, model, data, directory):
+def _pretrain(settings, model, data, directory, replacing):
     """Gives a network the weights of a dense run; returns what is recorded."""
     path, own = directory / "pretrained", method_runs.pretraining(settings)
-    result = run_directory.finished(path, identity(own, data=data)) or run(
-        own, path, overwrite=True
-    )
+    result = run_directory.finished(path, identity(own, data=data))
+    result = result or run(own, path, **replacing)
     trained = load_model(path / run_directory.MODEL)
     model.set_weights(trained.get_weights())
     return {

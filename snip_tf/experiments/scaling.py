@@ -179,7 +179,9 @@ def _measure(layout, name):
     start = time.time()
     with contextlib.ExitStack() as stack:
         for number in range(count):
-            os.sched_setaffinity(0, cores[number::parts])  # its children's too
+            os.sched_setaffinity(
+                0, cores[number::parts] or cores
+            )  # its children's too
             pool = multiprocessing.get_context("spawn").Pool(1)
             pools.append(stack.enter_context(pool))
         os.sched_setaffinity(0, cores)
@@ -205,11 +207,10 @@ class _Clock(keras.callbacks.Callback):
 
 def _train(name, replicas):
     """Returns images a second, when the first step ended, bytes reduced."""
-    devices = tf.config.list_physical_devices("GPU")[:replicas]
-    if not devices:
-        (cpu,) = tf.config.list_physical_devices("CPU")
-        logical = replicas * [tf.config.LogicalDeviceConfiguration()]
-        tf.config.set_logical_device_configuration(cpu, logical)
+    tf.config.set_visible_devices([], "GPU")
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    logical = replicas * [tf.config.LogicalDeviceConfiguration()]
+    tf.config.set_logical_device_configuration(cpu, logical)
     strategy, sent = tf.distribute.get_strategy(), [0]
     if replicas > 1:
         strategy = tf.distribute.MirroredStrategy()

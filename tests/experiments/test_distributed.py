@@ -147,9 +147,8 @@ def test_a_batch_that_does_not_divide_is_refused(place):
 
 
 _DIFFERENT = """
-import types
 from snip_tf.experiments import distributed
-with distributed.joined(types.SimpleNamespace(value="data_parallel")):
+with distributed.joined("data_parallel"):
     distributed.check_same("00" * 8)
     distributed.check_same(f"{distributed.place()[0]:016x}")
 """
