@@ -66,7 +66,7 @@ def _report(error):
     is_full = "RESOURCE_EXHAUSTED" in str(error)
     if isinstance(error, jax.errors.JaxRuntimeError) and not is_full:
         error = (
-            "Another process of this training has ended or does not answer: "
+            "Another process of this training has ended: "
             "start all of them again, and it goes on from its last checkpoint "
             f"({error})"
         )

@@ -16,7 +16,7 @@ _FLAGS = (
     "--experiment=table_1",
     "--dataset=mnist_5k",
     "--only=lenet_300_100-0(.95)?-seed",
-    "--steps=2000",
+    "--steps=10000",  # long enough to be stopped
     "--seeds=1",
     "--results_dir=results",
 )
