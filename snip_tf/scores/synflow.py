@@ -23,8 +23,9 @@ def synflow(model, x=None, y=None, *, loss=None, training=False, seed=None):
     Args:
         model: See `sensitivity`; also on inputs of numbers alone, as ones mean
             nothing to an embedding.
-        x: One batch of inputs, for their shape; by default that of
-            `model.inputs`, dimensions that are not known being one.
+        x: One batch of inputs, or a sequence of batches, the first of which
+            counts, for their shape; by default that of `model.inputs`,
+            dimensions that are not known being one.
         y: Has no effect.
         loss: Has no effect.
         training: Has no effect: it is scored in inference mode.
@@ -37,12 +38,15 @@ def synflow(model, x=None, y=None, *, loss=None, training=False, seed=None):
         ValueError: If the model has no masks, for inputs of whole numbers,
             and where the flow is too large for the model's numbers.
     """
-    del y, loss, training, seed
+    del loss, training, seed
     weights = [weight for weight, _ in layers.masked_weights(model)]
     absolute = [(v, keras.ops.abs(v)) for v in model.variables if _is_float(v)]
     values = [keras.ops.abs(value) for value in gradients.tensors_of(weights)]
     if x is None:
         x = model.input if len(model.inputs) > 1 else model.inputs[0]
+    elif y is None and not hasattr(x, "shape"):
+        first = next(iter(x))
+        x = first[0] if isinstance(first, (tuple, list)) else x
     parts = keras.tree.flatten(x)
     # Those that the model takes, whatever was given.
     taken = getattr(model, "inputs", None) or parts

@@ -34,6 +34,8 @@ _CHANGES = {
     "criterion-random": ({"criterion": "random"}, {"masks"}),
     "criterion-magnitude": ({"criterion": "magnitude"}, {"masks"}),
     "criterion-shuffled": ({"criterion": "shuffled"}, {"masks"}),
+    "criterion-grasp": ({"criterion": "grasp"}, {"masks"}),
+    "criterion-synflow": ({"criterion": "synflow"}, {"masks"}),
     "reinit": ({"reinit": True}, {"weights"}),
     "train_initializer": ({"train_initializer": "vs_x"}, {"weights"}),
     "kernel_initializer": ({"kernel_initializer": "rn"}, {"masks", "weights"}),
