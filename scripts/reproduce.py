@@ -92,7 +92,7 @@ def main():
         program.refuse(["backend", "dataset", "steps"], why)
     given = {flag: flags.FLAGS[flag].value for flag in _OF_RUNS}
     if given["data_dir"]:
-        os.environ["TFDS_DATA_DIR"] = os.path.abspath(given["data_dir"])
+        os.environ["TFDS_DATA_DIR"] = given["data_dir"]
     environment.check_backend(given["backend"])
     workers, replies = given["workers"], processes.replies
     if _EXECUTOR.value == "ray":

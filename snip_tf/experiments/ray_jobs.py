@@ -72,6 +72,8 @@ def replies(jobs, *, workers):
     do = ray.remote(max_retries=_RETRIES, **needed)(_done)
     # TensorFlow's switches, and where TFDS has its data.
     switches = {k: v for k, v in os.environ.items() if k.startswith("TF")}
+    if place := switches.get("TFDS_DATA_DIR"):
+        switches["TFDS_DATA_DIR"] = os.path.abspath(place)
     pending = {}
     for index, (job, directory) in enumerate(jobs):
         directory.mkdir(parents=True, exist_ok=True)
