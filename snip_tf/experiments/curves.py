@@ -102,8 +102,6 @@ def draw_criteria(figure, groups):
                 sparsities, errors = zip(*own, strict=True)
                 _plot(axes, sparsities, errors, label=criterion, **style)
         _of_weights_left(axes, model)
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(matplotlib.ticker.ScalarFormatter())
     _finish(figure, panels)
 
 
@@ -152,12 +150,19 @@ def _plot(axes, sparsities, errors, label, **style):
     axes.plot(left, errors, label=label, markersize=5, **style)
 
 
+def make_logarithmic(axes, which):
+    """Makes the axis "x" or "y" logarithmic, its ticks plain numbers."""
+    axes.set(**{f"{which}scale": "log"})
+    axis = getattr(axes, f"{which}axis")
+    axis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(matplotlib.ticker.ScalarFormatter())
+    axis.set_minor_formatter(matplotlib.ticker.NullFormatter())
+
+
 def _of_weights_left(axes, model):
-    axes.set_xscale("log")
+    make_logarithmic(axes, "x")
+    make_logarithmic(axes, "y")
     axes.invert_xaxis()
-    axes.xaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(matplotlib.ticker.ScalarFormatter())
-    axes.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
     axes.set(title=TITLES[model], xlabel="weights left (%)")
     axes.grid(alpha=0.3)
 

@@ -125,12 +125,7 @@ def _spread_out(axes):
     """Makes the axis of errors logarithmic where they differ widely."""
     values = [x for line in axes.get_lines() for x in line.get_xdata() if x > 0]
     if values and max(values) > 8 * min(values):
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(
-            matplotlib.ticker.LogLocator(subs=(1, 2, 5))
-        )
-        axes.xaxis.set_major_formatter(matplotlib.ticker.ScalarFormatter())
-        axes.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
+        curves.make_logarithmic(axes, "x")
 
 
 def _draw_losses(figure, groups):
