@@ -116,8 +116,7 @@ def compare_layouts(names):
     rounds = _ROUNDS.value if _ROUNDS.present else 3
     networks = {name: scaling.measured(name, rounds=rounds) for name in names}
     for name, layouts in networks.items():
-        dense = snip_tf.strip(models.build(name)).trainable_variables
-        dense = sum(4 * np.prod(variable.shape) for variable in dense)
+        _, dense = scaling.size_of(snip_tf.strip(models.build(name)))
         for layout, found in layouts.items():
             print(
                 f"{name:16}{layout:28}{found.images_per_second:10,.0f} "
@@ -166,16 +165,11 @@ def _noise(shape):
     return data.Data("noise", noise, noise, noise, mean, deviation, 10)
 
 
-def _recipe(model):
-    is_mnist = model.input_shape[1] == 28
-    return training.RECIPES["mnist" if is_mnist else "cifar10"]
-
-
 def _pruning(model, sparsity, examples=None):
     """Returns a function that prunes the network."""
     x, y = data.scoring_batch(
         examples or _noise(model.input_shape[1:]),
-        size=_recipe(model).batch_size,
+        size=scaling.recipe_of(model).batch_size,
         seed=0,
     )
     return lambda: snip_tf.prune(model, x, y, sparsity=sparsity, loss=_LOSS)
@@ -183,7 +177,7 @@ def _pruning(model, sparsity, examples=None):
 
 def _steps(model, examples, steps_per_execution):
     """Returns a function that runs one execution of training steps."""
-    recipe = _recipe(model)
+    recipe = scaling.recipe_of(model)
     training.compile_model(
         model, recipe, steps_per_execution=steps_per_execution
     )

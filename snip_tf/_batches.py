@@ -83,6 +83,14 @@ def _as_numpy(part):
     return np.asarray(part)
 
 
+def first_inputs(x, y):
+    """Returns the inputs of the one batch, or of the first of a sequence."""
+    if y is not None or hasattr(x, "shape"):
+        return x
+    first = next(iter(x), None)
+    return first[0] if isinstance(first, (tuple, list)) else x
+
+
 def size_of(batch):
     """Returns the number of examples of a batch."""
     return len(keras.tree.flatten(batch)[0])

@@ -37,7 +37,7 @@ def without_inputs(model):
     masks = [mask for _, mask in layers.masked_weights(model)]
     for mask, own in zip(masks, axes, strict=True):
         if own is not None:
-            mask = np.asarray(keras.ops.convert_to_numpy(mask))
+            mask = keras.ops.convert_to_numpy(mask)
             others = [i for i in range(mask.ndim) if i - mask.ndim not in own]
             alive = mask.any(axis=tuple(others))
             kernels += not alive.any()
@@ -85,9 +85,8 @@ def warn_if_dead(model, masks, x, y, training):
         return _differ(outputs)
 
     pruned = list(zip(variables, masks, strict=True))
-    is_batch = y is not None or hasattr(x, "shape")
     with _checks.naming(x=x):  # not all scores have looked at it
-        inputs = _batches.array_of(x if is_batch else next(iter(x), None)[0])
+        inputs = _batches.array_of(_batches.first_inputs(x, y))
         few = keras.tree.map_structure(lambda part: part[:_EXAMPLES], inputs)
         is_dead = (
             _differ(few)

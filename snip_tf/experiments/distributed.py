@@ -118,10 +118,8 @@ def share(batches, *sizes):
 def check_same(digest):
     """Raises a ValueError unless all processes have the same `digest`.
 
-    No process passes before all have come here.
+    No process passes before all have come here; they must be several.
     """
-    if place()[1] == 1:
-        return
     from jax.experimental import multihost_utils
 
     own = np.frombuffer(bytes.fromhex(digest), np.uint8)

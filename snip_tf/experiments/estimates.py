@@ -62,7 +62,12 @@ def steps_at_a_time(model, period):
     if keras.backend.backend() == "torch":
         return 1  # Keras takes no more there
     most = int(_SECONDS_AT_A_TIME / STEP_SECONDS.get(model, 1))
-    return max(n for n in range(1, max(1, min(most, 50)) + 1) if not period % n)
+    return largest_divisor(period, max(1, min(most, 50)))
+
+
+def largest_divisor(number, most):
+    """Returns the largest divisor of a number that is at most `most`."""
+    return max(n for n in range(1, most + 1) if not number % n)
 
 
 def clock(seconds):

@@ -12,6 +12,7 @@ import inspect
 import keras
 
 from snip_tf._checks import check_one_of, naming
+from snip_tf.experiments import estimates
 from snip_tf.experiments.method_table import (
     METHODS,
     OF_ALL,
@@ -89,8 +90,9 @@ def _period(steps, wanted):
     It is the nearest below the one that is wanted, if that is no tenth of it;
     else there is one, at the end.
     """
-    found = max(n for n in range(1, min(wanted, steps) + 1) if not steps % n)
-    return found if 10 * found > min(wanted, steps) else steps
+    most = min(wanted, steps)
+    found = estimates.largest_divisor(steps, most)
+    return found if 10 * found > most else steps
 
 
 def pretraining(settings):
@@ -107,13 +109,10 @@ def after_pretraining(settings):
     steps = settings.recipe.steps - pretraining_steps(settings)
     recipe = settings.recipe.scaled_to(steps)
     own = {"learning_rate": method.rate * recipe.learning_rate}
-    given = {
-        name: value
-        for name, value in parsed(settings).items()
-        if name == "learning_rate"
-    }
-    recipe = dataclasses.replace(recipe, **{**own, **method.recipe, **given})
-    return _of_part(settings, recipe)
+    own |= method.recipe
+    rate = parsed(settings).get("learning_rate", own["learning_rate"])
+    own["learning_rate"] = rate
+    return _of_part(settings, dataclasses.replace(recipe, **own))
 
 
 def _of_part(settings, recipe, **changes):

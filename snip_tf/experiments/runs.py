@@ -88,12 +88,12 @@ def run(
     given = dataclasses.asdict(settings)
     me = identity(settings, model, data=data) | kind
     with run_directory.opened(path, given, me, **replacing) as directory:
-        file = directory / run_directory.MODEL
         if train:
             results |= _train(
                 settings, model, data, directory, callbacks, replacing
             )
         else:
+            file = directory / run_directory.MODEL
             run_directory.save_model(model, file)
         summary = snip_tf.summary(model)  # of what is saved
         if settings.method != "snip":
@@ -222,8 +222,8 @@ def _train(settings, model, data, directory, callbacks, replacing):
     if method:
         results["recipe_after"] = dataclasses.asdict(own.recipe)
         results["numbers_by_hand"] = method_runs.numbers_by_hand(settings)
-    # The method adds to the L2 what it has.
-    training.compile_model(model, own.recipe)
+        # The method adds to the L2 what it has.
+        training.compile_model(model, own.recipe)
     with block as more:
         progress = fitting.train(
             own,

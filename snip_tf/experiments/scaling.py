@@ -120,10 +120,10 @@ def projected(networks):
     """
     first, last = next(iter(networks)), list(networks)[-1]
     one, two = (networks[first][key] for key in list(LAYOUTS)[:2])
-    batch = _recipe(models.build(first)).batch_size
+    batch = recipe_of(models.build(first)).batch_size
     overhead = batch / two.images_per_second - batch / one.images_per_second
     overhead = max(overhead, 0)
-    macs, _ = _size(models.build(last))
+    macs, _ = size_of(models.build(last))
     speed = 3 * macs * networks[last]["one process"].images_per_second
     devices = (
         Device("machines as this one", speed, _LINK, _LATENCY, overhead),
@@ -141,7 +141,7 @@ def projected(networks):
     for device in devices:
         rows = [heads]
         for name, model in large.items():
-            rows += projection(name, *_size(model), device)
+            rows += projection(name, *size_of(model), device)
         texts.append(
             f"{device.name}: {device.macs:.2g} multiply-adds/s of training, "
             f"{device.bandwidth:.3g} bytes/s, {1e6 * device.latency:.0f} us a "
@@ -151,12 +151,13 @@ def projected(networks):
     return "\n".join(texts)
 
 
-def _recipe(model):
+def recipe_of(model):
+    """Returns the paper's recipe for a network."""
     is_mnist = model.input_shape[1] == 28
     return training.RECIPES["mnist" if is_mnist else "cifar10"]
 
 
-def _size(model):
+def size_of(model):
     """Returns the multiply-adds of one image, and the bytes of gradients."""
     weights = sum(math.prod(w.shape) for w in model.trainable_variables)
     return snip_tf.flops(model).dense, 4 * weights
@@ -179,9 +180,8 @@ def _measure(layout, name):
     start = time.time()
     with contextlib.ExitStack() as stack:
         for number in range(count):
-            os.sched_setaffinity(
-                0, cores[number::parts] or cores
-            )  # its children's too
+            share = cores[number::parts] or cores
+            os.sched_setaffinity(0, share)  # its children's too
             pool = multiprocessing.get_context("spawn").Pool(1)
             pools.append(stack.enter_context(pool))
         os.sched_setaffinity(0, cores)
@@ -223,7 +223,7 @@ def _train(name, replicas):
     clock, kind = _Clock(), tf.distribute.ReplicaContext
     with strategy.scope(), mock.patch.object(kind, "all_reduce", counted):
         model = models.build(name)
-        recipe = _recipe(model)
+        recipe = recipe_of(model)
         training.compile_model(model, recipe)
         shape = recipe.batch_size, *model.input_shape[1:]
         x = np.random.default_rng(0).normal(size=shape).astype(np.float32)

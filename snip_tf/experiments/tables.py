@@ -119,17 +119,9 @@ def _mean(group, name):
 def _rivals(groups):
     """Returns SNIP and its rivals, with what the paper says of each."""
     table = []
+    plain = {model: _plain_step(model, groups) for model in rivals.MODELS}
     for group in groups:
         settings = group.run.settings
-        plain = [
-            line["pretraining_step_seconds"]
-            for other in groups
-            for line in other.lines
-            if other.run.settings.model == settings.model
-            and "pretraining_step_seconds" in line
-            and not rivals.is_published(other)
-        ]
-        plain = statistics.median(plain) if plain else math.nan
         name, _, *quoted = rivals.QUOTED.get(settings.method, ("SNIP", ""))
         place = rivals.MODELS.index(settings.model)
         before = method_runs.pretraining_steps(settings)
@@ -147,7 +139,7 @@ def _rivals(groups):
             "other loss": (
                 "yes" if settings.method in rivals.OTHER_LOSS else "no"
             ),
-            "time a step": _slowdown(group, plain),
+            "time a step": _slowdown(group, plain[settings.model]),
             "quoted": "–",
         }
         if quoted and group.run.row.paper:
@@ -168,6 +160,19 @@ def _sparsity(group):
     if values := group.values("sparsity_reached") or asked and [asked]:
         return f"{100 * statistics.fmean(values):.2f}%"
     return ""
+
+
+def _plain_step(model, groups):
+    """Returns the median time of a step of plain training; NaN of none."""
+    seconds = [
+        line["pretraining_step_seconds"]
+        for group in groups
+        for line in group.lines
+        if group.run.settings.model == model
+        and "pretraining_step_seconds" in line
+        and not rivals.is_published(group)
+    ]
+    return statistics.median(seconds) if seconds else math.nan
 
 
 def _slowdown(group, plain):

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from snip_tf import gradients, layers, scoring
+from snip_tf import _batches, gradients, layers, scoring
 from snip_tf._keeping import left_as_it_was
 
 
@@ -44,9 +44,7 @@ def synflow(model, x=None, y=None, *, loss=None, training=False, seed=None):
     values = [keras.ops.abs(value) for value in gradients.tensors_of(weights)]
     if x is None:
         x = model.input if len(model.inputs) > 1 else model.inputs[0]
-    elif y is None and not hasattr(x, "shape"):
-        first = next(iter(x))
-        x = first[0] if isinstance(first, (tuple, list)) else x
+    x = _batches.first_inputs(x, y)
     parts = keras.tree.flatten(x)
     # Those that the model takes, whatever was given.
     taken = getattr(model, "inputs", None) or parts
