@@ -22,13 +22,15 @@ test-slow: $(VENV)/installed
 test-faults: $(VENV)/installed
 	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile -m faults
 
-# Scores, masks and losses of PyTorch, in an environment of its own: 0.2 GB.
+# Scores, masks, losses and checkpoints of PyTorch, in an environment of its own: 0.2 GB.
 test-torch:
 	test -d .venv-torch || $(PYTHON) -m venv .venv-torch
+	.venv-torch/bin/python -m pip install --quiet "torch>=2.13" \
+	    --index-url https://download.pytorch.org/whl/cpu
 	.venv-torch/bin/python -m pip install --quiet \
-	    --disable-pip-version-check --editable ".[demo,test,torch]" \
-	    --extra-index-url https://download.pytorch.org/whl/cpu
-	.venv-torch/bin/python -m pytest tests/test_backends.py
+	    --disable-pip-version-check --editable ".[demo,test,torch]"
+	.venv-torch/bin/python -m pytest -k torch \
+	    tests/test_backends.py tests/experiments/test_distributed.py
 
 # The library with the oldest and the newest versions that setup.py allows.
 test-versions:

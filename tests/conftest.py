@@ -1,3 +1,4 @@
+import importlib.util
 import multiprocessing
 import os
 import pathlib
@@ -42,6 +43,14 @@ def run_forked(name, *flags, cwd, before=None):
     process, output = start_forked(name, *flags, cwd=cwd, before=before)
     process.join()
     return process.exitcode, output.read_text()
+
+
+def missing(backend):
+    """Returns the mark that skips a test where a backend is not installed."""
+    return pytest.mark.skipif(
+        importlib.util.find_spec(backend) is None,
+        reason=f"needs {backend}, as in `make test-{backend}`",
+    )
 
 
 def places(warned, words):

@@ -1,6 +1,5 @@
 """JAX and PyTorch against TensorFlow: the same scores, masks and losses."""
 
-import importlib.util
 import json
 import os
 import pathlib
@@ -10,6 +9,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+from conftest import missing
 
 import snip_tf
 from snip_tf import layers
@@ -24,15 +24,8 @@ getattr(test_backends, sys.argv[1])(*sys.argv[2:])
 """
 
 
-def _missing(backend):
-    return pytest.mark.skipif(
-        importlib.util.find_spec(backend) is None,
-        reason=f"needs {backend}, as in `make test-{backend}`",
-    )
-
-
 _BACKENDS = [
-    pytest.param(backend, marks=_missing(backend))
+    pytest.param(backend, marks=missing(backend))
     for backend in ("jax", "torch")
 ]
 

@@ -6,15 +6,19 @@ train or to test on, a process reads its share. Process 0 alone writes.
 """
 
 import contextlib
+import json
 import os
 import signal
 import sys
+import threading
 import traceback
 
 import keras
 import numpy as np
 
 from snip_tf.experiments import program, stopping
+
+_SECONDS = 40  # that a process waits for others which are not heard of
 
 
 @contextlib.contextmanager
@@ -28,7 +32,7 @@ def joined(distribution):
         distribution: "data_parallel"; else nothing is done.
 
     Raises:
-        ValueError: On another backend than JAX.
+        ValueError: On another backend than JAX, or if not all processes come.
     """
     if distribution != "data_parallel":
         yield
@@ -40,7 +44,7 @@ def joined(distribution):
             f"Received: backend={keras.backend.backend()}"
         )
     try:
-        keras.distribution.initialize()
+        _meet()
         keras.distribution.set_distribution(
             keras.distribution.DataParallel(auto_shard_dataset=False)
         )
@@ -57,6 +61,32 @@ def joined(distribution):
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status if isinstance(status, int) else 1)
+
+
+def _meet():
+    """Returns when all processes are there, or ends this one."""
+    told = "KERAS_DISTRIBUTION_"
+    names = ("JOB_ADDRESSES", "NUM_PROCESSES", "PROCESS_ID")
+    values = [f"{name}={os.environ.get(told + name)}" for name in names]
+    rule = (
+        "--distribution=data_parallel needs all processes that "
+        f"{told}... names, within {_SECONDS} seconds. Received: "
+        + ", ".join(values)
+    )
+
+    def give_up():
+        print(f"error: {rule}", file=sys.stderr, flush=True)
+        os._exit(1)
+
+    # JAX would wait for minutes, and then abort the process.
+    waiting = threading.Timer(_SECONDS, give_up)
+    waiting.start()
+    try:
+        keras.distribution.initialize()
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(f"{rule} ({error})") from error
+    finally:
+        waiting.cancel()
 
 
 def _report(error):
@@ -115,20 +145,20 @@ def share(batches, *sizes):
     return batches.map(own)
 
 
-def check_same(digest):
-    """Raises a ValueError unless all processes have the same `digest`.
+def from_all(value):
+    """Returns the JSON values that all processes call this with, by number.
 
-    No process passes before all have come here; they must be several.
+    No process passes before all have come here.
     """
+    if place()[1] == 1:
+        return [value]
     from jax.experimental import multihost_utils
 
-    own = np.frombuffer(bytes.fromhex(digest), np.uint8)
-    found = multihost_utils.process_allgather(own)
-    if (found != own).any():
-        raise ValueError(
-            "All processes must begin with the same weights and masks. "
-            f"Received: the digests {[one.tobytes().hex() for one in found]}"
-        )
+    own = json.dumps(value).encode()
+    longest = int(np.max(multihost_utils.process_allgather(len(own))))
+    padded = np.frombuffer(own.ljust(longest), np.uint8)
+    found = multihost_utils.process_allgather(padded)
+    return [json.loads(one.tobytes()) for one in found]
 
 
 def wait_for_all(what):

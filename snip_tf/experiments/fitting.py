@@ -51,7 +51,7 @@ def train(
     )
     progress = checkpoints.restore(directory, model)
     if distributed.place()[1] > 1:
-        distributed.check_same(provenance.digest(model.variables))
+        provenance.check_same({"weights": provenance.digest(model.variables)})
     _check_periods(progress, recipe.steps, period)
     validation = None
     if len(data.validation.labels):

@@ -14,6 +14,8 @@ import subprocess
 import keras
 import numpy as np
 
+import snip_tf
+from snip_tf import models
 from snip_tf.experiments import distributed, mirrored, processes
 
 # Raise it when a change to the code makes a run compute other numbers: runs
@@ -103,6 +105,34 @@ def differences(here, there):
         elif value != other:
             found.append(f"{name} (there {other}, here {value})")
     return found
+
+
+def check_same(identity):
+    """Raises a ValueError unless all processes of a training have the same.
+
+    No process passes before all have come here.
+
+    Args:
+        identity: A dict of JSON values. The code is compared besides.
+    """
+    own = identity | {"code": _code()}
+    for number, other in enumerate(distributed.from_all(own)):
+        if apart := differences(own, other):
+            raise ValueError(
+                "All processes of a training must have the same code, "
+                "settings, data and weights. Received: "
+                f"{', '.join(apart)}, there: process {number}"
+            )
+
+
+@functools.cache  # of the code that is running, whatever comes later
+def _code():
+    """Returns a digest of the source files of the library and its networks."""
+    places = [pathlib.Path(one.__file__).parent for one in (snip_tf, models)]
+    # Installed, the networks are in the library's directory, else beside it.
+    files = {file for place in places for file in place.rglob("*.py")}
+    ordered = sorted(files, key=lambda file: file.parts[-2:])
+    return digest(np.frombuffer(one.read_bytes(), np.uint8) for one in ordered)
 
 
 @functools.cache  # of the code that is running, whatever comes later

@@ -18,7 +18,11 @@ from snip_tf.experiments import (
     method_runs,
     run_directory,
 )
-from snip_tf.experiments.provenance import identity, surroundings
+from snip_tf.experiments.provenance import (
+    check_same,
+    identity,
+    surroundings,
+)
 from snip_tf.experiments.settings import SPARSITIES as SPARSITIES
 from snip_tf.experiments.settings import Settings as Settings
 from snip_tf.layers import in_place
@@ -70,6 +74,7 @@ def run(
     replacing = {"overwrite": overwrite, "resume_anyway": resume_anyway}
     # Refused now, not after minutes of loading and scoring.
     me = identity(settings, model) | kind
+    check_same(me)
     if not overwrite and (result := run_directory.finished(path, me)):
         print(f"{path} holds this run, which is finished")
         return result
@@ -87,6 +92,7 @@ def run(
         print(snip_tf.summary(model), flush=True)
     given = dataclasses.asdict(settings)
     me = identity(settings, model, data=data) | kind
+    check_same(me)
     with run_directory.opened(path, given, me, **replacing) as directory:
         if train:
             results |= _train(

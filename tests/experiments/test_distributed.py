@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,7 +12,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import SCRIPTS, run_forked
+from conftest import SCRIPTS, missing, run_forked
 
 _TRAIN = (
     SCRIPTS / "train.py",
@@ -37,21 +38,38 @@ def start(*command, cwd, **environment):
     )
 
 
-def start_two(*command, cwd):
-    """Returns two processes that know of each other."""
+def _free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+        return probe.getsockname()[1]
+
+
+def _told(number, port):
+    """Returns the environment of one of two processes."""
+    return {
+        "KERAS_DISTRIBUTION_JOB_ADDRESSES": f"127.0.0.1:{port}",
+        "KERAS_DISTRIBUTION_NUM_PROCESSES": "2",
+        "KERAS_DISTRIBUTION_PROCESS_ID": str(number),
+    }
+
+
+def start_all(*commands, cwd):
+    """Returns two processes that know of each other.
+
+    Args:
+        *commands: Of each a command and what its environment has besides.
+        cwd: Where they run.
+    """
+    port = _free_port()
     return [
-        start(
-            *command,
-            cwd=cwd,
-            KERAS_DISTRIBUTION_JOB_ADDRESSES=f"127.0.0.1:{port}",
-            KERAS_DISTRIBUTION_NUM_PROCESSES="2",
-            KERAS_DISTRIBUTION_PROCESS_ID=str(number),
-        )
-        for number in range(2)
+        start(*command, cwd=cwd, **_told(number, port), **environment)
+        for number, (command, environment) in enumerate(commands)
     ]
+
+
+def start_two(*command, cwd):
+    """Returns two processes with the same command."""
+    return start_all((command, {}), (command, {}), cwd=cwd)
 
 
 def wait_for_period(process):
@@ -146,20 +164,120 @@ def test_a_batch_that_does_not_divide_is_refused(place):
         assert "a batch of 25 for 2 devices of 2 processes" in text
 
 
-_DIFFERENT = """
-from snip_tf.experiments import distributed
-with distributed.joined("data_parallel"):
-    distributed.check_same("00" * 8)
-    distributed.check_same(f"{distributed.place()[0]:016x}")
+def _other_code(place):
+    """Returns what process 1 runs instead: a changed copy of the library."""
+    shutil.copytree(SCRIPTS.parent / "snip_tf", place / "snip_tf")
+    shutil.copytree(SCRIPTS.parent / "models", place / "snip_tf/models")
+    with open(place / "snip_tf/masks.py", "a") as file:
+        file.write("# changed\n")
+    return _TRAIN, {"PYTHONPATH": str(place)}
+
+
+def _other_data(place):
+    train = f"""
+import runpy, sys
+from snip_tf.experiments import runs
+load = runs.load_data
+def changed(settings):
+    data = load(settings)
+    data.test.labels[0] = 9 - data.test.labels[0]
+    return data
+runs.load_data = changed
+sys.argv.pop(0)
+sys.path.insert(0, {str(SCRIPTS)!r})
+runpy.run_path(sys.argv[0], run_name="__main__")
 """
+    return ("-c", train, *_TRAIN), {}
+
+
+def _other_settings(place):
+    return (*_TRAIN, "--seed=1"), {}
 
 
 @pytest.mark.slow
-def test_processes_with_different_masks_do_not_begin(place):
-    statuses, printed = ends_of(start_two("-c", _DIFFERENT, cwd=place))
+@pytest.mark.parametrize(
+    ("other", "field"),
+    [(_other_code, "code"), (_other_data, "data"), (_other_settings, "seed")],
+)
+def test_what_differs_between_processes_is_named(tmp_path, other, field):
+    theirs, environment = other(tmp_path)
+    last = (_DISTRIBUTION, "--run_dir=run")
+    processes = start_all(
+        ((*_TRAIN, *last), {}), ((*theirs, *last), environment), cwd=tmp_path
+    )
+    statuses, printed = ends_of(processes)
     assert statuses == [1, 1], printed
-    for text in printed:
-        assert "error: All processes must begin with the same weights" in text
+    for number, text in enumerate(printed):
+        assert "must have the same code, settings, data and weights" in text
+        assert f"Received: {field} (there " in text
+        assert f"there: process {1 - number}" in text
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_process_that_stays_alone_says_so(tmp_path, number):
+    start_time = time.monotonic()
+    alone = start(
+        *_TRAIN, _DISTRIBUTION, cwd=tmp_path, **_told(number, _free_port())
+    )
+    (status,), (printed,) = ends_of([alone])
+    assert time.monotonic() - start_time < 60
+    assert status == 1
+    assert "within 40 seconds. Received: JOB_ADDRESSES=127.0.0.1:" in printed
+    assert printed.endswith(f"NUM_PROCESSES=2, PROCESS_ID={number}\n")
+
+
+@pytest.mark.slow
+def test_an_impossible_number_is_refused(tmp_path):
+    lost = start(*_TRAIN, _DISTRIBUTION, cwd=tmp_path, **_told(2, _free_port()))
+    (status,), (printed,) = ends_of([lost])
+    assert status == 1
+    assert "PROCESS_ID=2 (process_id and num_processes must be" in printed
+
+
+def _begin(backend, count, *command, cwd):
+    """Returns so many processes of a command on a backend."""
+    if count == 2:
+        return start_two(*command, _DISTRIBUTION, cwd=cwd)
+    return [start(*command, cwd=cwd, KERAS_BACKEND=backend)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (("jax", 2), ("jax", 1)),
+        (("tensorflow", 1), ("jax", 2)),
+        (("jax", 2), ("tensorflow", 1)),
+        pytest.param(("tensorflow", 1), ("torch", 1), marks=missing("torch")),
+        pytest.param(("torch", 1), ("jax", 1), marks=missing("torch")),
+    ],
+    ids=lambda place: "-".join(map(str, place)),
+)
+def test_what_was_stopped_goes_on_elsewhere(tmp_path, before, after):
+    command = (*_TRAIN, "--run_dir=run")
+    processes = _begin(*before, *command, cwd=tmp_path)
+    wait_for_period(processes[0])
+    processes[0].send_signal(signal.SIGTERM)
+    assert ends_of(processes)[0][0] == 143
+    noted = None
+    if before[0] != after[0]:
+        noted = f"backend (there {before[0]}, here {after[0]})"
+        statuses, printed = ends_of(_begin(*after, *command, cwd=tmp_path))
+        assert statuses[0] == 1
+        assert noted in printed[0]
+        command += ("--resume_anyway",)
+    statuses, printed = ends_of(_begin(*after, *command, cwd=tmp_path))
+    assert not any(statuses), printed
+    assert all("Going on after" in text for text in printed)
+    result = json.loads((tmp_path / "run/result.json").read_text())
+    # The first weights too: a backend draws its own from a seed.
+    assert result.get("resumed_anyway", [None])[0] == noted
+    assert result["sparsity_reached"] == pytest.approx(0.95, abs=1e-5)
+    losses = history(tmp_path / "run")["loss"]
+    assert losses == sorted(losses, reverse=True)
+    assert len(losses) == 4
 
 
 def test_on_another_backend_it_is_refused(tmp_path):
