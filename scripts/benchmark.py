@@ -6,6 +6,8 @@
 
 step    one training step, masked at the paper's sparsity against the same
         network of plain Keras layers: same optimiser, loss, batches.
+methods one training step of the methods of Table 1 that change it, against
+        that of the masked network.
 prune   one call of snip_tf.prune against a stock training step.
 memory  the peak of a process that prunes, against one that trains (Linux).
 compact one training step of the network without its dead units, against the
@@ -17,6 +19,7 @@ The images are noise, unless --dataset says which. Times are medians over
 rounds in which each takes its turn; read the ratios.
 """
 
+import contextlib
 import functools
 import multiprocessing
 import pathlib
@@ -28,7 +31,14 @@ from absl import flags
 
 import snip_tf
 from snip_tf import data, models, training
-from snip_tf.experiments import program, run_flags, runs, scaling, timing
+from snip_tf.experiments import (
+    method_runs,
+    program,
+    run_flags,
+    runs,
+    scaling,
+    timing,
+)
 
 _LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
@@ -36,7 +46,7 @@ run_flags.define_data("The images; by default noise.")
 run_flags.define_list(
     "what",
     ["step", "prune"],
-    ("step", "prune", "memory", "compact", "scale"),
+    ("step", "methods", "prune", "memory", "compact", "scale"),
     "What to measure.",
 )
 run_flags.define_list(
@@ -75,6 +85,8 @@ def main():
         for what in given.what:
             if what == "memory":
                 compare_memory(name, sparsity)
+            elif what == "methods":
+                compare_methods(name, sparsity, examples)
             elif what != "scale":
                 compare_times(what, name, sparsity, examples)
 
@@ -96,19 +108,46 @@ def compare_times(what, name, sparsity, examples):
         turns = {"prune": prune, "stock step": _steps(stock, examples, steps)}
         # A new network for the next call, every mask one.
         before = functools.partial(model.set_weights, fresh)
+    _compare(name, turns, before)
+
+
+def compare_methods(name, sparsity, examples):
+    """Prints the times of a step of the methods that change it."""
+    examples = examples or _noise(models.build(name).input_shape[1:])
+    with contextlib.ExitStack() as blocks:
+        turns = {}
+        for method in ("dns", "lc", "sws", "svd", "snip"):
+            settings = runs.Settings(
+                model=name,
+                dataset=examples.name,
+                recipe=scaling.recipe_of(models.build(name)),
+                sparsity=sparsity * (method in ("lc", "snip")),
+                method=method,
+            )
+            model, _ = runs.build_and_prune(settings, examples)
+            blocks.enter_context(
+                method_runs.prepared(settings, model, examples)
+            )
+            own = method_runs.after_pretraining(settings).recipe
+            turn = "masked step" if method == "snip" else f"{method} step"
+            turns[turn] = _steps(model, examples, _STEPS.value, own)
+        _compare(name, turns)
+
+
+def _compare(name, turns, before=None):
+    """Prints the times of functions, and the ratios to that of the last."""
     times = timing.in_turns(turns, rounds=_ROUNDS.value, before=before)
-    medians = []
     for turn, seconds in times.items():
-        done = 1 if turn == "prune" else steps
-        low, median, high = 1e3 * seconds / done
-        medians.append(median)
+        times[turn] = seconds / (1 if turn == "prune" else _STEPS.value)
+        low, median, high = 1e3 * times[turn]
         print(
             f"{name:16}{turn:16}{median:10.2f} ms   "
             f"(10th to 90th percentile {low:.2f} to {high:.2f})",
             flush=True,
         )
-    ratio = medians[0] / medians[1]
-    print(f"{name:16}{' / '.join(times)}: {ratio:.2f}", flush=True)
+    last, (_, unit, _) = times.popitem()
+    for turn, (_, median, _) in times.items():
+        print(f"{name:16}{turn} / {last}: {median / unit:.2f}", flush=True)
 
 
 def compare_layouts(names):
@@ -175,9 +214,9 @@ def _pruning(model, sparsity, examples=None):
     return lambda: snip_tf.prune(model, x, y, sparsity=sparsity, loss=_LOSS)
 
 
-def _steps(model, examples, steps_per_execution):
+def _steps(model, examples, steps_per_execution, recipe=None):
     """Returns a function that runs one execution of training steps."""
-    recipe = scaling.recipe_of(model)
+    recipe = recipe or scaling.recipe_of(model)
     training.compile_model(
         model, recipe, steps_per_execution=steps_per_execution
     )

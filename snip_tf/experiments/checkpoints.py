@@ -9,7 +9,6 @@ import csv
 import dataclasses
 import hashlib
 import json
-import statistics
 import time
 
 import keras
@@ -33,15 +32,12 @@ class Progress:
         seconds: The time they took.
         history: What Keras reported of each period, as lists by name.
         metrics: The running metrics of a period that is not over: numbers.
-        step_seconds: The median over a period of the time of a step alone,
-            in the last period.
     """
 
     step: int = 0
     seconds: float = 0.0
     history: dict = dataclasses.field(default_factory=dict)
     metrics: list = dataclasses.field(default_factory=list)
-    step_seconds: float | None = None
 
 
 class Checkpoints(keras.callbacks.Callback):
@@ -63,7 +59,6 @@ class Checkpoints(keras.callbacks.Callback):
         self._saves = saves
         self._progress = progress
         self._since = self._saved = time.perf_counter()
-        self._first, self._began, self._times = 0, self._since, []
 
     def on_epoch_begin(self, epoch, logs=None):
         """Begins a period, or goes on with one: Keras has reset its metrics."""
@@ -74,14 +69,8 @@ class Checkpoints(keras.callbacks.Callback):
                 variable.assign(value)
             self._progress.metrics = []
 
-    def on_train_batch_begin(self, batch, logs=None):
-        """Begins what Keras runs at a time: `steps_per_execution`."""
-        self._first, self._began = batch, time.perf_counter()
-
     def on_train_batch_end(self, batch, logs=None):
-        """Ends it."""
-        steps = batch + 1 - self._first
-        self._times.append((time.perf_counter() - self._began) / steps)
+        """Notes a step, or the last of those that Keras runs at a time."""
         step = self._begin + batch + 1
         # At the end of a period, its validation comes first.
         if step % self._settings.validate_every:
@@ -91,8 +80,6 @@ class Checkpoints(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         """Ends a period."""
         progress = self._progress
-        progress.step_seconds = statistics.median(self._times)
-        self._times = []
         self._advance_to((epoch + 1) * self._settings.validate_every)
         for name, value in logs.items():
             progress.history.setdefault(name, []).append(float(value))

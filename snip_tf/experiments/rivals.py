@@ -164,7 +164,8 @@ RIVALS = Experiment(
     "3,000 images, each layer keeping as much as it has among the largest "
     "weights of all; LC's penalty is scaled so that fewer steps draw the "
     "weights as far as its authors' 192,700; DNS has its authors' thresholds, "
-    "which were for other inputs.",
+    "which were for other inputs. What a step of each takes is in "
+    "[benchmarks.md](benchmarks.md).",
 )
 CRITERIA = Experiment(
     title="What weights are kept by: nine scores",

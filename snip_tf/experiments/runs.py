@@ -256,7 +256,6 @@ def _pretrain(settings, model, data, directory, replacing):
     return {
         "pretraining_steps": own.recipe.steps,
         "pretraining_seconds": result["train_seconds"],
-        "pretraining_step_seconds": result["step_seconds"],
     }
 
 
@@ -288,7 +287,6 @@ def _evaluate(settings, model, data, file, progress):
         # The mean over each period, without L2.
         "train_cross_entropies": history["cross_entropy"],
         "train_seconds": progress.seconds,
-        "step_seconds": progress.step_seconds,
     }
 
 

@@ -6,7 +6,6 @@ column to cell.
 
 import dataclasses
 import itertools
-import math
 import statistics
 
 from snip_tf.experiments import method_runs, rivals
@@ -119,7 +118,6 @@ def _mean(group, name):
 def _rivals(groups):
     """Returns SNIP and its rivals, with what the paper says of each."""
     table = []
-    plain = {model: _plain_step(model, groups) for model in rivals.MODELS}
     for group in groups:
         settings = group.run.settings
         name, _, *quoted = rivals.QUOTED.get(settings.method, ("SNIP", ""))
@@ -139,7 +137,6 @@ def _rivals(groups):
             "other loss": (
                 "yes" if settings.method in rivals.OTHER_LOSS else "no"
             ),
-            "time a step": _slowdown(group, plain[settings.model]),
             "quoted": "–",
         }
         if quoted and group.run.row.paper:
@@ -150,8 +147,7 @@ def _rivals(groups):
 
 _RIVALS = ("network", "method", "terms", "sparsity", "test error", "quoted")
 _RIVALS += ("seeds", "batch", "steps", "trained before", "prunings")
-_RIVALS += ("numbers by hand",)
-_RIVALS += ("other loss", "time a step")
+_RIVALS += ("numbers by hand", "other loss")
 
 
 def _sparsity(group):
@@ -160,33 +156,6 @@ def _sparsity(group):
     if values := group.values("sparsity_reached") or asked and [asked]:
         return f"{100 * statistics.fmean(values):.2f}%"
     return ""
-
-
-def _plain_step(model, groups):
-    """Returns the median time of a step of plain training; NaN of none."""
-    seconds = [
-        line["pretraining_step_seconds"]
-        for group in groups
-        for line in group.lines
-        if group.run.settings.model == model
-        and "pretraining_step_seconds" in line
-        and not rivals.is_published(group)
-    ]
-    return statistics.median(seconds) if seconds else math.nan
-
-
-def _slowdown(group, plain):
-    """Returns the time of a step over that of plain training beside it.
-
-    That is the training before of the same run, or the median of those of the
-    network and batch.
-    """
-    ratios = [
-        line["step_seconds"] / line.get("pretraining_step_seconds", plain)
-        for line in group.lines
-        if "step_seconds" in line
-    ]
-    return f"{statistics.median(ratios):.1f}" if ratios else "–"
 
 
 def _counts(counts):

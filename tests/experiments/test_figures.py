@@ -31,7 +31,6 @@ def line_of(name, run, error):
         "sparsity_reached": run.settings.sparsity or 0.9,
         "dead_kernels": 0,
         "dead_units": 3,
-        "step_seconds": 0.002,
         "test_error": error,
         "test_errors": [*[error + 1] * (periods - 2), error - 1, error],
         "test_error_at_best_validation": error + 1,
@@ -45,7 +44,7 @@ def line_of(name, run, error):
         "cores": 1,
     }
     if run.settings.method not in ("snip", "svd"):
-        result |= {"pretraining_seconds": 9.0, "pretraining_step_seconds": 1e-3}
+        result["pretraining_seconds"] = 9.0
     return records.line_of(name, run, result)
 
 

@@ -46,7 +46,6 @@ def test_a_run_by_a_method_ends_in_masks(method, options, numbers, tmp_path):
     trains_before = method != "svd"
     assert result.get("pretraining_steps", 0) == 12 * trains_before
     assert result["recipe_after"]["steps"] == (12 if trains_before else 24)
-    assert result["step_seconds"] > 0
     assert (tmp_path / "pretrained" / "model.keras").exists() == trains_before
     saved = runs.load_model(tmp_path / "model.keras")
     masks = snip_tf.get_masks(saved)

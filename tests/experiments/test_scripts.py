@@ -210,7 +210,7 @@ def test_the_same_seed_gives_the_same_run(place):
         (
             "benchmark.py",
             ["--what=speed"],
-            "speed.*: must be of step, prune",
+            "speed.*: must be of step, methods, prune",
         ),
     ],
 )
