@@ -72,7 +72,7 @@ def text(name, lines):
         "" if experiment.rows[0].sparsities else _ERRORS,
         effects.text(groups) if name == "protocol" else "",
         tables.markdown(tables.of_experiment(name, groups)),
-        _schedules(groups) if name != "rivals" else "",
+        _schedules(groups) if name not in ("rivals", "criteria") else "",
         quoted if name == "table_1" else "",
         f"Failed: {failed}." if failed else "",
         f"Left out: {strays} {_STRAYS}" if strays else "",

@@ -19,7 +19,6 @@ _FITS = (
     "training error, last period",
     "test error",
 )
-_CRITERIA = (*_RUN, "dead kernels", "dead units", "test error")
 _COMPARISON = ("run", "paper", "authors' code", *_ERRORS[4:])
 _COMPARISON += ("iterations", "seeds", "to the paper", "to the authors' code")
 
@@ -31,7 +30,7 @@ def of_experiment(name, groups):
     if name == "figure_2":
         return _kept_by_data(groups)
     if name == "criteria":
-        return _table(_CRITERIA, groups)
+        return _criteria(groups)
     if name == "rivals":
         return _rivals(groups)
     columns = _FITS if name == "figure_4" else _ERRORS
@@ -92,8 +91,6 @@ def _cells(group):
         "weights kept": _counts(line["kept"] for line in lines),
         "iterations": group.was_run and ", ".join([steps, *run.departures]),
         "seeds": group.was_run and f"{len(lines)}{of}",
-        "dead kernels": _mean(group, "dead_kernels"),
-        "dead units": _mean(group, "dead_units"),
         "test error": error(group, "test_error"),
         "at best validation": error(group, "test_error_at_best_validation"),
         _BEST: error(group, "best_test_error"),
@@ -108,6 +105,29 @@ def _cells(group):
     }
     cells["to the paper"] = cells["difference"]
     return {column: cell or group.nothing for column, cell in cells.items()}
+
+
+def _criteria(groups):
+    """Returns errors, dead kernels and units by score and sparsity."""
+    levels = sorted({group.run.settings.sparsity for group in groups})
+    columns = {level: f"{100 * level:g}%" for level in levels}
+    table = {}
+    for group in groups:
+        settings = group.run.settings
+        start = {
+            "network": settings.model,
+            "score": settings.criterion,
+            "iterations": f"{settings.recipe.steps:,}",
+            **dict.fromkeys(columns.values(), "–"),
+        }
+        row = table.setdefault((settings.model, settings.criterion), start)
+        dead = [_mean(group, f"dead_{what}") for what in ("kernels", "units")]
+        row[columns[settings.sparsity]] = (
+            f"{error(group)} ({', '.join(dead)})"
+            if group.lines
+            else group.nothing
+        )
+    return list(table.values())
 
 
 def _mean(group, name):

@@ -316,3 +316,11 @@ def test_the_comparison_counts_in_standard_deviations_of_ours():
     ]
     assert cells["table_2", "vgg_like-0.97"] == ["8.00", "–", *["not run"] * 7]
     assert len(cells) == 15 + 24 + 16
+
+
+def test_scores_stand_beside_each_other_with_what_is_dead():
+    run = paper.EXPERIMENTS["criteria"].runs()[0]
+    text = report.text("criteria", [line_of("criteria", run, 1.5)])
+    row = "| lenet_300_100 | snip | 20,000 | 1.50 (0, 3) | not run | – | not"
+    assert row in text
+    assert "| vgg_like | snip | 1,000 | – | – | not run | – | – | not" in text
