@@ -7,6 +7,8 @@ import numpy as np
 
 from snip_tf import gradients
 
+_NONE = "`x` must hold at least one batch. Received: none"
+
 
 def check_can_score(model, loss):
     """Raises a ValueError if there is no loss to take a gradient of."""
@@ -60,7 +62,7 @@ def checked(model, x, y, loss):
             f"Received: a {type(x).__name__} ({error})"
         ) from error
     if not number:
-        raise ValueError("`x` must hold at least one batch. Received: none")
+        raise ValueError(_NONE)
     for batch in itertools.islice(x, number):
         yield _checked_batch(model, batch, loss)
 
@@ -88,6 +90,8 @@ def first_inputs(x, y):
     if y is not None or hasattr(x, "shape"):
         return x
     first = next(iter(x), None)
+    if first is None:
+        raise ValueError(_NONE)
     return first[0] if isinstance(first, (tuple, list)) else x
 
 

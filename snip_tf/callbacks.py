@@ -18,8 +18,10 @@ class PruneAtStart(keras.callbacks.Callback):
 
     Args:
         x: One batch of inputs or a sequence of batches; see `sensitivity`.
+            Magnitudes need none.
         y: The targets of the one batch.
-        sparsity: The fraction of all masked weights to remove, in [0, 1).
+        sparsity: The fraction of all masked weights to remove, in [0, 1), or a
+            dict; see `prune`.
         verbose: Whether the summary of the pruned model is printed.
         **options: Passed to `prune`: `criterion`, `loss`, `reinit`...
 
@@ -27,9 +29,11 @@ class PruneAtStart(keras.callbacks.Callback):
         ValueError: For a sparsity out of range; in `fit`, what `prune` raises.
     """
 
-    def __init__(self, x, y=None, *, sparsity, verbose=1, **options):
+    def __init__(self, x=None, y=None, *, sparsity, verbose=1, **options):
         super().__init__()
-        _checks.check_number("sparsity", sparsity, 1)
+        by_layer = sparsity if isinstance(sparsity, dict) else {"": sparsity}
+        for fraction in by_layer.values():
+            _checks.check_number("sparsity", fraction, 1)
         self._batch = x, y
         self._verbose = verbose
         self._options = {"sparsity": sparsity, **options}

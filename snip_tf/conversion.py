@@ -93,8 +93,9 @@ def strip(model):
     """Makes all layers stock Keras layers, zeros baked in; returns the model.
 
     In place, the inverse of `masked`: the result needs neither masks nor
-    snip_tf. A compiled model stays compiled. To keep the masks as well, copy
-    the model first: `copy.deepcopy(model)`.
+    snip_tf. A compiled model stays compiled, with a new optimizer where two
+    biases of the paper's recurrent networks become one. To keep the masks as
+    well, copy the model first: `copy.deepcopy(model)`.
 
         >>> model = snip_tf.models.build("lenet_300_100")
         >>> type(snip_tf.strip(model).layers[-1]) is keras.layers.Dense
@@ -103,7 +104,12 @@ def strip(model):
     Raises:
         ValueError: If the model has no masks.
     """
+    layers.masked_layers(model)  # refused if there are none
+    before = {id(variable) for variable in model.trainable_variables}
     _strip(model)
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer and before != {id(v) for v in model.trainable_variables}:
+        model.optimizer = optimizer.from_config(optimizer.get_config())
     return model
 
 
@@ -112,9 +118,6 @@ def stripped(model):
     """Makes a model stock, as `strip` does, inside of the block.
 
     At its end all is as before: classes, masks and what was stored under them.
-
-    Raises:
-        ValueError: If the model has no masks.
     """
     undo = _strip(model)
     try:
@@ -196,7 +199,6 @@ def _check_parts(found, skipped):
 
 def _strip(model):
     """Makes the model stock; returns the ExitStack that undoes it."""
-    layers.masked_layers(model)  # refused if there are none
     with contextlib.ExitStack() as undo:
         undo.callback(forget_compiled, model)
         for layer in _keras.all_layers(model):

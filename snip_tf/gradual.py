@@ -1,5 +1,8 @@
 """Pruning while training, by any score and any schedule."""
 
+import math
+import warnings
+
 import keras
 
 from snip_tf import _checks, inspection, layers, masks, pruning, stepwise
@@ -17,7 +20,8 @@ class PruneGradually(keras.callbacks.Callback):
     so that training that goes on (`initial_epoch`, `BackupAndRestore`, a loaded
     file) goes on in the schedule. With `steps_per_execution` weights go at the
     next step that Keras shows. What the schedule asks for when `fit` ends goes
-    then. After every epoch the logs hold `sparsity`.
+    then. After every epoch the logs hold `sparsity`. `EarlyStopping` that
+    restores the best weights restores their masks, too.
 
     Args:
         x: What the score is taken on; see `sensitivity`. Magnitudes need none.
@@ -60,6 +64,16 @@ class PruneGradually(keras.callbacks.Callback):
         """Refuses a model without masks before anything is trained."""
         layers.masked_weights(self.model)
         self._next = 0
+        given = self.params or {}
+        # Keras may not know how many steps a data set has.
+        steps = (given.get("steps") or math.inf) * given.get("epochs", 1)
+        if steps < self._every:
+            warnings.warn(
+                "`every` should be less than the steps of `fit`: what is due "
+                "between the first and the last is removed after them. "
+                f"Received: every={self._every}, steps={steps}",
+                stacklevel=2,
+            )
 
     def on_train_batch_begin(self, batch, logs=None):
         """Prunes if it is time."""

@@ -124,11 +124,14 @@ def warn_of_optimizer(model):
 def forget_removed(model):
     """Sets to zero what the optimizer remembers of removed weights.
 
-    Momentum from before would move what is stored of them.
+    Momentum from before would move what is stored of them. Sums of squares
+    would not, and Ftrl's must not be zero.
     """
     optimizer = getattr(model, "optimizer", None)
     for weight, mask in layers.masked_weights(model) if optimizer else ():
         prefix = f"{weight.path.replace('/', '_')}_"
         for slot in optimizer.variables:
-            if slot.name.startswith(prefix) and slot.shape == weight.shape:
+            of_weight = slot.name.startswith(prefix)
+            is_sum = slot.name.endswith("_accumulator")
+            if of_weight and slot.shape == weight.shape and not is_sum:
                 slot.assign(slot * keras.ops.cast(mask, slot.dtype))

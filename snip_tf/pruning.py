@@ -40,9 +40,10 @@ def prune(
         sparsity: The fraction of all masked weights to remove, in [0, 1). Or
             a dict of them by the names of layers, each then pruned by itself.
         criterion: The scores: a name of `snip_tf.scores.SCORES`, or a function
-            that takes and returns what `sensitivity` does.
+            that takes and returns what `sensitivity` does. Only by their names
+            have SynFlow, FORCE and iterative SNIP the steps of their papers.
         steps: In how many; each scores what the one before left. By default
-            that of the score's paper (`stepwise.STEPS`), else one.
+            that of the name's paper (`stepwise.STEPS`), else one.
         min_kept: See `keep_top`; 1 keeps a path to every unit.
         regrow: Whether weights that are removed already may come back.
         reinit: Whether the kept weights are drawn anew after scoring. False

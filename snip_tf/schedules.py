@@ -48,7 +48,8 @@ def rounds(sparsity, begin, every, number):
         >>> [round(schedule(step), 6) for step in (9, 10, 14, 15)]
         [0.0, 0.9, 0.9, 0.99]
     """
-    reached = exponential(sparsity, 0, number)
+    begin, every = whole("begin", begin), whole("every", every, 1)
+    reached = exponential(sparsity, 0, whole("number", number, 1))
     return lambda now: reached(max((now - begin) // every + 1, 0))
 
 

@@ -79,9 +79,10 @@ RECIPES = {
 
 
 def compile_model(model, recipe, *, steps_per_execution=1, metrics=()):
-    """Compiles a model of logits and integer labels, and adds its L2.
+    """Compiles a model of logits and integer labels, with its L2.
 
-    The L2 falls on all trainable weights but those of normalisation layers.
+    The L2 falls on all trainable weights but those of normalisation layers, in
+    the place of the regularizers that they have.
 
     Args:
         model: A built Keras model, masked or plain, whose outputs are logits.

@@ -107,7 +107,7 @@ CALLS = [
     row(snip_tf.compact, model=m.ANY_MODEL),
     row(
         snip_tf.export,
-        model=m.MODEL,
+        model=m.ANY_MODEL,
         directory=m.DIRECTORY,
         format=values(["keras"], ["onnx", None, 3, ["keras"], "tflite"]),
     ),

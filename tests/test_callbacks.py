@@ -108,6 +108,15 @@ def test_a_bad_sparsity_is_refused_when_it_is_given(data):
         snip_tf.PruneAtStart(*data, sparsity=50)
 
 
+def test_it_takes_what_prune_takes(small_model, data):
+    """Sparsities by layer, and a score that needs no data."""
+    prune = snip_tf.PruneAtStart(
+        sparsity={"logits": 0.5}, criterion="magnitude", verbose=0
+    )
+    small_model.fit(*data, callbacks=[prune], verbose=0)
+    assert [mask.sum() for mask in snip_tf.get_masks(small_model)] == [16, 4, 6]
+
+
 def test_one_callback_prunes_one_model_after_the_other(small_model, data):
     twin = keras.models.clone_model(small_model)
     twin.compile("sgd", CROSS_ENTROPY)

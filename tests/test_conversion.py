@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import CROSS_ENTROPY
 
 import snip_tf
 from snip_tf import conversion, layers
@@ -878,6 +879,17 @@ def test_strip_refuses_a_model_without_masks():
 
 
 # strip
+
+
+def test_a_compiled_network_trains_on_as_a_stock_one():
+    """Of each gate of an LSTM two biases become one."""
+    model = snip_tf.models.build("lstm_s")
+    x, y = np.random.default_rng(0).normal(size=(8, 28, 28, 1)), np.arange(8)
+    model.compile(keras.optimizers.SGD(0.01, momentum=0.9), CROSS_ENTROPY)
+    model.fit(x, y, verbose=0)
+    snip_tf.strip(model).fit(x, y, verbose=0)
+    assert model.optimizer.momentum == 0.9
+    assert int(model.optimizer.iterations) == 1
 
 
 @each_network

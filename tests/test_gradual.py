@@ -55,9 +55,10 @@ def test_blocks_of_steps_prune_at_the_next_one(small_model, data, kept_by_step):
 
 
 def test_the_end_of_fit_has_what_the_schedule_asks_for(small_model, data):
-    """Also where it is between two looks."""
+    """Also where it is between two looks; that none came is told."""
     prune = snip_tf.PruneGradually(schedule=schedules.one_shot(0.5, 15))
-    small_model.fit(*data, epochs=2, callbacks=[prune], verbose=0)
+    with pytest.warns(UserWarning, match="Received: every=100, steps=20"):
+        small_model.fit(*data, epochs=2, callbacks=[prune], verbose=0)
     assert snip_tf.model_sparsity(small_model) == 0.5
 
 
@@ -137,7 +138,7 @@ def test_bad_arguments_are_refused_when_they_are_given(arguments, message):
 
 def test_a_layer_that_is_not_there_is_refused(small_model, data):
     rates = {"output": schedules.one_shot(0.5)}
-    prune = snip_tf.PruneGradually(schedule=rates)
+    prune = snip_tf.PruneGradually(schedule=rates, every=1)
     message = "of hidden, logits. Received: 'output'"
     with pytest.raises(ValueError, match=message):
         small_model.fit(*data, callbacks=[prune], verbose=0)

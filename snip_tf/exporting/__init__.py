@@ -8,7 +8,7 @@ import pathlib
 
 import keras
 
-from snip_tf import _atomic, _checks, _keras, compaction, conversion, layers
+from snip_tf import _atomic, _checks, _keras, compaction, conversion
 from snip_tf.compaction.graph import is_graph
 from snip_tf.exporting import digests
 from snip_tf.overriding import overridden
@@ -48,7 +48,7 @@ def export(
         True
 
     Args:
-        model: A built Keras model with masks, of any kind.
+        model: A built Keras model of any kind, with masks or stripped.
         directory: The directory to make.
         format: One of FORMATS.
 
@@ -71,9 +71,9 @@ def export(
         The path to load: the directory of a SavedModel, else the file.
 
     Raises:
-        ValueError: If the model has no masks or is not built, or for an
-            unknown format or quantization, options that do not go together,
-            or calibration data that are not finite or of no use.
+        ValueError: If the model is not built, or for an unknown format or
+            quantization, options that do not go together, or calibration data
+            that are not finite or of no use.
         FileExistsError: If the directory exists and `overwrite` is not set, or
             is no earlier export.
         OSError: If it cannot be written.
@@ -128,7 +128,10 @@ def _write(model, directory, format, options):
 
 def _check_options(model, format, options):
     _checks.check_one_of("format", format, FORMATS)
-    layers.masked_layers(model)  # refused if there are none
+    if not getattr(model, "built", False):
+        raise ValueError(
+            f"`model` must be a built Keras model. Received: model={model!r}"
+        )
     if format != "keras" and keras.backend.backend() != "tensorflow":
         raise ValueError(
             '`format` must be "keras" unless Keras\' backend is TensorFlow, '

@@ -45,6 +45,7 @@ class Method(keras.callbacks.Callback):
 
     def __enter__(self):
         """Begins the block."""
+        self._steps_before = _steps_of(self._pruned_model)
         with contextlib.ExitStack() as undo:
             undo.callback(_trace_anew, self._pruned_model)
             for _, mask in self._pairs:
@@ -60,9 +61,22 @@ class Method(keras.callbacks.Callback):
         masks = None
         with self._changes:
             if not kind:
+                self._check_called()
                 masks = self._found_masks()
         if masks is not None:
             set_masks(self._pruned_model, masks)
+
+    def _check_called(self):
+        """Refuses a `fit` that did not call what the method does in it."""
+        base = keras.callbacks.Callback.on_train_begin
+        works = type(self).on_train_begin is not base
+        trained = _steps_of(self._pruned_model) != self._steps_before
+        if works and trained and self.model is None:
+            name = type(self).__name__
+            raise ValueError(
+                f"`callbacks` of `fit` must hold the {name} of the block: it "
+                "works there. Received: a block that ends without it"
+            )
 
     def _begin(self):
         """Changes the model; what undoes it goes onto `_changes`."""
@@ -142,6 +156,12 @@ class _Added(keras.regularizers.Regularizer):
 def _trace_anew(model):
     """Makes Keras forget the steps that it traced of the model before."""
     model.train_function = model.test_function = model.predict_function = None
+
+
+def _steps_of(model):
+    """Returns the steps that its optimizer has behind it."""
+    optimizer = getattr(model, "optimizer", None)
+    return int(optimizer.iterations) if optimizer else 0
 
 
 def _forget_optimizer(model):

@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from snip_tf import layers, overriding
+from snip_tf._checks import naming
 from snip_tf.methods._method import Method
 
 
@@ -53,7 +54,9 @@ class DNS(Method):
                 f"`c` must have a number for each of {', '.join(names)}. "
                 f"Received: c={c}"
             )
-        self._c = c if isinstance(c, dict) else dict.fromkeys(names, c)
+        c = c if isinstance(c, dict) else dict.fromkeys(names, c)
+        with naming(c=c):
+            self._c = {name: float(value) for name, value in c.items()}
         self._gamma, self._power, self._stop = gamma, power, stop
         self._draws = keras.random.SeedGenerator(seed)
         self._step = keras.Variable(0, trainable=False, dtype="int32")

@@ -48,14 +48,16 @@ def prune_by_l_obs(model, x, *, sparsity, batch_size=100):
         for layer in layers.masked_layers(model)
         if isinstance(layer, (layers.Dense, layers.Conv2D))
         and getattr(layer, "groups", 1) == 1
+        and getattr(layer, "data_format", None) != "channels_first"
     ]
     names = [layer.name for layer in known]
-    for name in sparsity:
+    for name in sparsity if isinstance(sparsity, dict) else [sparsity]:
         if names.count(name) != 1:
             raise ValueError(
-                "`sparsity` must name Dense or Conv2D layers with masks and "
-                "without groups, each the only one of its name: of "
-                f"{', '.join(names)}. Received: {name!r}"
+                "`sparsity` must be a dict by the names of Dense or Conv2D "
+                "layers with masks, channels last and without groups, each the "
+                f"only one of its name: of {', '.join(names)}. Received: "
+                f"{name!r}"
             )
     by_name = dict(zip(names, known, strict=True))
     found = [by_name[name] for name in sparsity]

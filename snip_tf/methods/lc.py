@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from snip_tf._checks import whole
 from snip_tf.masks import kept_weights
 from snip_tf.methods._method import Method
 
@@ -39,7 +40,7 @@ class LC(Method):
         super().__init__(model)
         total = sum(int(np.prod(weight.shape)) for weight in self._weights)
         self._kappa = kept_weights(total, sparsity)
-        self._every, self._growth = every, growth
+        self._every, self._growth = whole("every", every, 1), growth
         self._first, self._step, self._learned = None, 0, False
         self._mu = keras.Variable(mu, trainable=False, name="mu")
         # theta + lambda / mu, towards which each weight is drawn.

@@ -7,6 +7,7 @@ Networks).
 import math
 
 from snip_tf import schedules
+from snip_tf._checks import whole
 from snip_tf.gradual import PruneGradually
 
 
@@ -39,6 +40,8 @@ class LWC(PruneGradually):
 
 def in_rounds(sparsity, begin, every, rounds):
     """Returns the options of `PruneGradually` that prune in rounds."""
+    begin, every = whole("begin", begin), whole("every", every, 1)
+    rounds = whole("rounds", rounds, 1)
     fractions = sparsity if isinstance(sparsity, dict) else {None: sparsity}
     found = {
         name: schedules.rounds(fraction, begin, every, rounds)

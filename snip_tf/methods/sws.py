@@ -11,6 +11,7 @@ import numpy as np
 from keras import ops
 
 from snip_tf import layers
+from snip_tf._checks import whole
 from snip_tf.methods._method import Method
 
 # Gamma priors of the precisions 1 / sigma^2, as (shape, rate): of the component
@@ -68,7 +69,8 @@ class SWS(Method):
     ):
         super().__init__(model)
         self.learning_rate = learning_rate
-        self._components, self._zero_share = components, zero_share
+        self._components = whole("components", components, 2)
+        self._zero_share = zero_share
         self._factor, self._merge_below = tau / examples, merge_below
         self._gammas = gammas
         # A variable holds its value over its scale, and so moves faster.

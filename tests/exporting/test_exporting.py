@@ -355,11 +355,25 @@ def test_on_another_backend_only_keras_files_are_written(
     snip_tf.export(model, tmp_path / "out", format="keras")
 
 
-def test_a_model_without_masks_is_refused(model, tmp_path):
-    for unfit in (snip_tf.strip(model), keras.Sequential([layers.Dense(2)])):
-        with pytest.raises(ValueError, match="built and have at least one"):
-            snip_tf.export(unfit, tmp_path / "out")
+def test_a_model_that_is_not_built_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="must be a built Keras model"):
+        snip_tf.export(keras.Sequential([layers.Dense(2)]), tmp_path / "out")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("format", snip_tf.exporting.FORMATS)
+def test_a_stripped_model_has_the_files_of_a_masked_one(
+    format, model, tmp_path
+):
+    one = snip_tf.export(model, tmp_path / "one", format=format)
+    snip_tf.strip(model)
+    two = snip_tf.export(model, tmp_path / "two", format=format)
+    sizes = [
+        sum(file.stat().st_size for file in path.rglob("*"))
+        for path in (tmp_path / "one", tmp_path / "two")
+    ]
+    assert one.name in (two.name, "one")
+    assert sizes[1] == pytest.approx(sizes[0], rel=0.02)
 
 
 def test_the_example_of_its_docstring_runs():

@@ -610,12 +610,53 @@ def test_l_obs_beats_plain_zeroing_and_leaves_other_layers():
     assert errors[0] < errors[1]
 
 
+@pytest.mark.parametrize(
+    ("method", "options", "message"),
+    [
+        (methods.LC, {"every": 0, "sparsity": 0.5}, "`every` must be .*=0"),
+        (methods.SVD, {"examples": 9, "warm_up": (5, 5)}, "`warm_up` .* 6"),
+        (methods.SWS, {"examples": 9, "components": 1}, "`components` .* 2"),
+        (methods.DNS, {"c": [1, 2]}, "`c` must be as documented"),
+    ],
+)
+def test_what_cannot_be_is_refused_when_it_is_given(method, options, message):
+    with pytest.raises(ValueError, match=message):
+        method(masked_net()[0], **options)
+
+
+@pytest.mark.parametrize("wrong", [{"every": 0}, {"rounds": 0}, {"begin": -1}])
+def test_rounds_that_cannot_be_are_refused(wrong):
+    (name,) = wrong
+    options = {"begin": 1000.0, "every": 500, "rounds": 3}
+    methods.LWC(0.9, **options)
+    with pytest.raises(ValueError, match=f"`{name}` must be a whole number"):
+        methods.LWC(0.9, **options | wrong)
+    options["number"] = options.pop("rounds")
+    wrong = {"number" if name == "rounds" else name: wrong[name]}
+    with pytest.raises(ValueError, match="must be a whole number"):
+        snip_tf.schedules.rounds(0.9, **options | wrong)
+
+
+@pytest.mark.parametrize("method", [methods.LC, methods.SVD])
+def test_a_fit_without_its_callback_is_refused(method):
+    model, x, y = masked_net()
+    options = {"examples": len(x)}
+    if method is methods.LC:
+        options = {"sparsity": 0.5, "every": 2}
+    with pytest.raises(ValueError, match="`callbacks` of `fit` must hold the"):
+        with method(model, **options):
+            model.compile("sgd", CROSS_ENTROPY)
+            model.fit(x, y, verbose=0)
+    assert snip_tf.model_sparsity(model) == 0
+
+
 def test_l_obs_refuses_layers_that_it_does_not_know():
     model, x, _ = masked_net()
     before = model.get_weights()
-    message = "`sparsity` must name .*of hidden, logits. Received: 'output'"
-    with pytest.raises(ValueError, match=message):
-        methods.prune_by_l_obs(model, x, sparsity={"output": 0.5})
+    for sparsity, received in (({"output": 0.5}, "'output'"), (0.5, "0.5")):
+        message = f"`sparsity` must be a dict .*hidden, logits. .*{received}$"
+        with pytest.raises(ValueError, match=message):
+            methods.prune_by_l_obs(model, x, sparsity=sparsity)
     with pytest.raises(ValueError, match=r"\[0, 1\). Received: sparsity=50"):
         methods.prune_by_l_obs(model, x, sparsity={"hidden": 0.5, "logits": 50})
     for weight, old in zip(model.get_weights(), before, strict=True):
