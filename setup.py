@@ -23,7 +23,7 @@ _TEST = [
 
 setuptools.setup(
     name="snip_tf",
-    version="0.1.0",
+    version="0.2.0.dev0",
     description=(
         "SNIP: single-shot network pruning based on connection sensitivity, "
         "for TensorFlow 2 and Keras 3"

@@ -10,7 +10,7 @@ import sys
 # oneDNN's kernels are off by default on CPUs without AVX-512, where they made
 # a VGG training step 2.8 times faster.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-# Errors only: TensorFlow else reports missing GPUs at every start.
+# Without it TensorFlow reports more at every start, missing GPUs first.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 

@@ -166,11 +166,12 @@ def _summary(both, groups):
             )
     words = []
     if both:
-        worst = max(both[0].differences, key=abs)
+        best = both[0].distance
+        near = [each.name for each in both if each.distance < best + 1e-9]
         words.append(
-            f"Of {len(both)} protocols with all six numbers, {both[0].name} "
-            f"iterations, comes nearest: {both[0].distance:.2f} points off on "
-            f"average and {worst:+.2f} at most."
+            f"Of {len(both)} protocols with all six numbers, these come "
+            f"nearest, {best:.3f} points off on average: "
+            f"{'; '.join(near)} iterations."
         )
     if missed:
         words.append(
@@ -199,7 +200,7 @@ def _table_of(protocols):
             {
                 "protocol, iterations": each.name,
                 **{_number(g): tables.error(g) for g in each.groups},
-                "mean distance": f"{each.distance:.2f}",
+                "mean distance": f"{each.distance:.3f}",
             }
             for each in protocols
         ]

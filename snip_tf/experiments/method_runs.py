@@ -170,11 +170,12 @@ def numbers_by_hand(settings):
     """Returns how many numbers somebody chose for the method.
 
     Those of its options, defaults included, how long it trains before, at what
-    rate after, and how many images it looks at; not the sparsity in all.
+    rate after, and how many images it looks at: that alone with SNIP. The
+    sparsity in all does not count.
     """
     method = METHODS[settings.method]
     if method is None:
-        return 0
+        return 1
     own = inspect.signature(method.by).parameters
     values = {name: parameter.default for name, parameter in own.items()}
     values |= options_of(settings)

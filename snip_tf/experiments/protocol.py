@@ -16,7 +16,8 @@ from snip_tf.experiments.rows import Experiment, row_of
 AUTHORS = (
     "The authors' released code was run under tf.compat.v1: LeNet-300-100 for "
     "20,000 iterations with three seeds, LeNet-5-Caffe for 10,000 with one, "
-    "the learning rate dropping from 0.1 at one half and three quarters."
+    "the learning rate dropping from 0.1 at one half and three quarters; its "
+    "errors are those after the last step."
 )
 
 # Lee et al. 2019, Table 1: sparsity, error, and that of the authors' code.
@@ -220,7 +221,10 @@ SEARCH = Experiment(
     "normalisation in the hidden layers; all: trained on all 60,000 images, "
     "none held out; lastdense: the last layer is not pruned; biasesdense: "
     "biases are not pruned; reinit: the kept weights are drawn anew; relu: "
-    "ReLU after the convolutions; k: thousands of iterations. Up to 20k the "
+    "ReLU after the convolutions; k: thousands of iterations. Sparsity is that "
+    "of what can be pruned: with lastdense 1,010 weights of LeNet-300-100 and "
+    "5,010 of LeNet-5-Caffe stay besides, so that 98% is 97.6% of all weights "
+    "of the one, 99% is 97.8% of the other. Up to 20k the "
     "learning rate, 0.1 at first, drops at one half and three quarters, as in "
     "the authors' code; from 60k on every 25,000 iterations, as in the text.",
 )

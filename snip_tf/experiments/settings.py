@@ -45,7 +45,7 @@ class Settings:
         seed: Fixes split, draw, scoring batch and order of the examples.
         score_batch_size: How many training images the scores are taken on.
         criterion: A name of `snip_tf.scores.SCORES`: what weights are scored
-            by. All but snip are controls.
+            by.
         reinit: Whether the kept weights are drawn anew after scoring.
         kernel_initializer: The initialiser of the kernels: rn, tn, vs_x, vs_h
             (Table 3), lecun, or any of Keras by its name.
