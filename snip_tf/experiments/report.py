@@ -13,12 +13,10 @@ from snip_tf.experiments import (
 )
 
 _ERRORS = (
-    "Test errors are in percent and after the last step, never the best of "
-    "several: mean ± sample standard deviation over the seeds. Only where it "
-    "says so are they those at the best validation, or the best on the test "
-    "set, which nobody could know without it: what the authors' code prints, "
-    "for comparison alone. A difference is our mean less another error, with "
-    "several seeds also in our standard deviations (sd)."
+    "Test errors are in percent, after the last step: mean ± sample standard "
+    "deviation over the seeds. The best on the test set is what the authors' "
+    "code prints: for comparison alone. A difference is our mean less another "
+    "error, with several seeds also in our standard deviations (sd)."
 )
 _STRAYS = "lines of runs that are no longer part of the experiment."
 _SHORTENED = "\\* A **shortened schedule**"

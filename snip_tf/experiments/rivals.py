@@ -149,23 +149,26 @@ RIVALS = Experiment(
     source="Lee et al. 2019, Table 1",
     seeds=3,
     rows=tuple(_rivals()),
-    note="Equal terms: the same network (of the text, without batch "
-    "normalisation), data, split, batch of 100, and 20,000 steps for "
-    "LeNet-300-100, 10,000 for LeNet-5-Caffe, of which half train the dense "
+    note="Equal terms: one network (of the text, without batch "
+    "normalisation), data, split, batch of 100 and number of steps, 20,000 for "
+    "LeNet-300-100 and 10,000 for LeNet-5-Caffe; half of them train the dense "
     "network where a method prunes a trained one. All kernels and biases "
-    "count. The learning rate starts at 0.1, for LeNet-5-Caffe at 0.02, and "
-    "drops to a tenth after one half and three quarters of each part; after "
-    "the training before it starts at a tenth, for LC at the same and without "
-    "drops, for DNS at 0.01. SVD and SWS have Adam at 0.001 and 0.0005 and no "
-    "weight decay. Published: with the number of steps, and the batch, of the "
-    "method's own paper or code. The sparsity of DNS, SVD and SWS is what "
-    "comes out. What is not as in their papers: LWC and OBD rank all layers "
-    "together, in three rounds, OBD by 300 images; L-OBS has one round, by "
-    "3,000 images, each layer keeping as much as it has among the largest "
-    "weights of all; LC's penalty is scaled so that fewer steps draw the "
-    "weights as far as its authors' 192,700; DNS has its authors' thresholds, "
-    "which were for other inputs. What a step of each takes is in "
-    "[benchmarks.md](benchmarks.md).",
+    "count. The learning rate, 0.1 and for LeNet-5-Caffe 0.02, drops to a "
+    "tenth after one half and three quarters of each part. Published: the "
+    "number of steps and the batch of the method's own paper or code. What a "
+    "step of each takes is in [benchmarks.md](benchmarks.md). Of their own "
+    "they have:\n\n"
+    "* LWC, OBD: a tenth of the rate after the training before; all layers "
+    "ranked together, not as in their papers, in three rounds; OBD looks at "
+    "300 images.\n"
+    "* L-OBS: a tenth of the rate; one round, by 3,000 images; each layer "
+    "keeps as much as it has among the largest weights of all.\n"
+    "* LC: the same rate without drops; the penalty is scaled so that fewer "
+    "steps draw the weights as far as its authors' 192,700.\n"
+    "* DNS: a rate of 0.01; its authors' thresholds, which were for other "
+    "inputs. The sparsity is what comes out.\n"
+    "* SVD, SWS: Adam at 0.001 and 0.0005, no weight decay. The sparsity is "
+    "what comes out.",
 )
 CRITERIA = Experiment(
     title="What weights are kept by: nine scores",

@@ -16,12 +16,8 @@ from snip_tf.experiments import (
     checkpoints,
     fitting,
     method_runs,
+    provenance,
     run_directory,
-)
-from snip_tf.experiments.provenance import (
-    check_same,
-    identity,
-    surroundings,
 )
 from snip_tf.experiments.settings import SPARSITIES as SPARSITIES
 from snip_tf.experiments.settings import Settings as Settings
@@ -73,8 +69,8 @@ def run(
     kind = {} if train else {"only_pruned": True}
     replacing = {"overwrite": overwrite, "resume_anyway": resume_anyway}
     # Refused now, not after minutes of loading and scoring.
-    me = identity(settings, model) | kind
-    check_same(me)
+    me = provenance.identity(settings, model) | kind
+    provenance.check_same(me)
     if not overwrite and (result := run_directory.finished(path, me)):
         print(f"{path} holds this run, which is finished")
         return result
@@ -91,8 +87,8 @@ def run(
     if settings.method == "snip":
         print(snip_tf.summary(model), flush=True)
     given = dataclasses.asdict(settings)
-    me = identity(settings, model, data=data) | kind
-    check_same(me)
+    me = provenance.identity(settings, model, data=data) | kind
+    provenance.check_same(me)
     with run_directory.opened(path, given, me, **replacing) as directory:
         if train:
             results |= _train(
@@ -117,7 +113,7 @@ def run(
             "dead_kernels": dead_kernels,
             "dead_units": dead_units,
             **results,
-            **surroundings(),
+            **provenance.surroundings(),
         }
         run_directory.write_json(directory / run_directory.RESULT, result)
         checkpoints.remove(directory)
@@ -249,7 +245,8 @@ def _train(settings, model, data, directory, callbacks, replacing):
 def _pretrain(settings, model, data, directory, replacing):
     """Gives a network the weights of a dense run; returns what is recorded."""
     path, own = directory / "pretrained", method_runs.pretraining(settings)
-    result = run_directory.finished(path, identity(own, data=data))
+    me = provenance.identity(own, data=data)
+    result = run_directory.finished(path, me)
     result = result or run(own, path, **replacing)
     trained = load_model(path / run_directory.MODEL)
     model.set_weights(trained.get_weights())
