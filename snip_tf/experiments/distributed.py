@@ -18,7 +18,9 @@ import numpy as np
 
 from snip_tf.experiments import program, stopping
 
-_SECONDS = 40  # that a process waits for others which are not heard of
+# The seconds after which a process that waits for others says so, and ends:
+# before JAX does.
+_SILENCE, _PATIENCE = 30, 280
 
 
 @contextlib.contextmanager
@@ -67,26 +69,37 @@ def _meet():
     """Returns when all processes are there, or ends this one."""
     told = "KERAS_DISTRIBUTION_"
     names = ("JOB_ADDRESSES", "NUM_PROCESSES", "PROCESS_ID")
-    values = [f"{name}={os.environ.get(told + name)}" for name in names]
-    rule = (
-        "--distribution=data_parallel needs all processes that "
-        f"{told}... names, within {_SECONDS} seconds. Received: "
-        + ", ".join(values)
+    received = ", ".join(
+        f"{name}={os.environ.get(told + name)}" for name in names
     )
+    all_of_them = f"all processes that {told}... names"
 
     def give_up():
-        print(f"error: {rule}", file=sys.stderr, flush=True)
-        os._exit(1)
+        print(
+            f"error: --distribution=data_parallel needs {all_of_them}, within "
+            f"{_PATIENCE} seconds. Received: {received}",
+            file=sys.stderr,
+            flush=True,
+        )
+        os._exit(1)  # JAX would abort
 
-    # JAX would wait for minutes, and then abort the process.
-    waiting = threading.Timer(_SECONDS, give_up)
-    waiting.start()
+    waiting = f"Waiting for {all_of_them}: {received}"
+    timers = (
+        threading.Timer(_SILENCE, print, [waiting], {"flush": True}),
+        threading.Timer(_PATIENCE, give_up),
+    )
+    for timer in timers:
+        timer.start()
     try:
         keras.distribution.initialize()
     except (RuntimeError, ValueError) as error:
-        raise ValueError(f"{rule} ({error})") from error
+        raise ValueError(
+            f"--distribution=data_parallel needs {all_of_them}. Received: "
+            f"{received} ({error})"
+        ) from error
     finally:
-        waiting.cancel()
+        for timer in timers:
+            timer.cancel()
 
 
 def _report(error):

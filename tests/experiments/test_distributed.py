@@ -214,18 +214,27 @@ def test_what_differs_between_processes_is_named(tmp_path, other, field):
     assert not (tmp_path / "run").exists()
 
 
+_ALONE = """
+from snip_tf.experiments import distributed
+distributed._PATIENCE = 40
+with distributed.joined("data_parallel"):
+    print("not alone")
+"""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [0, 1])
 def test_a_process_that_stays_alone_says_so(tmp_path, number):
-    start_time = time.monotonic()
-    alone = start(
-        *_TRAIN, _DISTRIBUTION, cwd=tmp_path, **_told(number, _free_port())
-    )
+    began, port = time.monotonic(), _free_port()
+    alone = start("-c", _ALONE, cwd=tmp_path, **_told(number, port))
     (status,), (printed,) = ends_of([alone])
-    assert time.monotonic() - start_time < 60
+    assert time.monotonic() - began < 60
     assert status == 1
-    assert "within 40 seconds. Received: JOB_ADDRESSES=127.0.0.1:" in printed
-    assert printed.endswith(f"NUM_PROCESSES=2, PROCESS_ID={number}\n")
+    received = f"JOB_ADDRESSES=127.0.0.1:{port}, NUM_PROCESSES=2"
+    received = f"{received}, PROCESS_ID={number}\n"
+    waiting, error = printed.splitlines(keepends=True)[-2:]
+    assert waiting.endswith(f"KERAS_DISTRIBUTION_... names: {received}")
+    assert error.endswith(f"names, within 40 seconds. Received: {received}")
 
 
 @pytest.mark.slow
