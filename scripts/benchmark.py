@@ -34,6 +34,7 @@ from snip_tf import data, models, training
 from snip_tf.experiments import (
     method_runs,
     program,
+    provenance,
     run_flags,
     runs,
     scaling,
@@ -68,7 +69,7 @@ def main():
     """Runs the script."""
     given = flags.FLAGS
     names = runs.SPARSITIES if "all" in given.models else given.models
-    place = runs.surroundings()
+    place = provenance.surroundings()
     print(
         f"{place['processor']}, {place['cores']} cores, TensorFlow "
         f"{place['versions']['tensorflow']}, Keras {place['versions']['keras']}"
@@ -125,12 +126,15 @@ def compare_methods(name, sparsity, examples):
                 method=method,
             )
             model, _ = runs.build_and_prune(settings, examples)
-            blocks.enter_context(
+            callbacks = blocks.enter_context(
                 method_runs.prepared(settings, model, examples)
             )
             own = method_runs.after_pretraining(settings).recipe
             turn = "masked step" if method == "snip" else f"{method} step"
             turns[turn] = _steps(model, examples, _STEPS.value, own)
+            for callback in callbacks:
+                callback.set_model(model)
+                callback.on_train_begin()
         _compare(name, turns)
 
 

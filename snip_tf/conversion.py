@@ -93,9 +93,9 @@ def strip(model):
     """Makes all layers stock Keras layers, zeros baked in; returns the model.
 
     In place, the inverse of `masked`: the result needs neither masks nor
-    snip_tf. A compiled model stays compiled, with a new optimizer where two
-    biases of the paper's recurrent networks become one. To keep the masks as
-    well, copy the model first: `copy.deepcopy(model)`.
+    snip_tf. A compiled model stays compiled; only the paper's recurrent
+    networks, where two biases become one, must be compiled anew. To keep the
+    masks as well, copy the model first: `copy.deepcopy(model)`.
 
         >>> model = snip_tf.models.build("lenet_300_100")
         >>> type(snip_tf.strip(model).layers[-1]) is keras.layers.Dense
@@ -105,11 +105,10 @@ def strip(model):
         ValueError: If the model has no masks.
     """
     layers.masked_layers(model)  # refused if there are none
-    before = {id(variable) for variable in model.trainable_variables}
+    before = list(model.trainable_variables)
     _strip(model)
-    optimizer = getattr(model, "optimizer", None)
-    if optimizer and before != {id(v) for v in model.trainable_variables}:
-        model.optimizer = optimizer.from_config(optimizer.get_config())
+    if set(map(id, before)) != set(map(id, model.trainable_variables)):
+        model.optimizer, model.compiled = None, False
     return model
 
 

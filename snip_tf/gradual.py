@@ -1,6 +1,5 @@
 """Pruning while training, by any score and any schedule."""
 
-import math
 import warnings
 
 import keras
@@ -21,7 +20,7 @@ class PruneGradually(keras.callbacks.Callback):
     file) goes on in the schedule. With `steps_per_execution` weights go at the
     next step that Keras shows. What the schedule asks for when `fit` ends goes
     then. After every epoch the logs hold `sparsity`. `EarlyStopping` that
-    restores the best weights restores their masks, too.
+    restores the best weights restores their masks, if it is the later callback.
 
     Args:
         x: What the score is taken on; see `sensitivity`. Magnitudes need none.
@@ -64,16 +63,6 @@ class PruneGradually(keras.callbacks.Callback):
         """Refuses a model without masks before anything is trained."""
         layers.masked_weights(self.model)
         self._next = 0
-        given = self.params or {}
-        # Keras may not know how many steps a data set has.
-        steps = (given.get("steps") or math.inf) * given.get("epochs", 1)
-        if steps < self._every:
-            warnings.warn(
-                "`every` should be less than the steps of `fit`: what is due "
-                "between the first and the last is removed after them. "
-                f"Received: every={self._every}, steps={steps}",
-                stacklevel=2,
-            )
 
     def on_train_batch_begin(self, batch, logs=None):
         """Prunes if it is time."""
@@ -85,7 +74,15 @@ class PruneGradually(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         """Prunes to what the schedule asks for now."""
-        self._prune_at(int(self.model.optimizer.iterations))
+        step = int(self.model.optimizer.iterations)
+        if step < self._every and self._sparsity_at(step):
+            warnings.warn(
+                "`every` should be less than the steps of training: all that "
+                "the schedule asks for is removed after the last. Received: "
+                f"every={self._every}, steps={step}",
+                stacklevel=2,
+            )
+        self._prune_at(step)
 
     def _prune_at(self, step):
         sparsity = self._sparsity_at(step)

@@ -132,6 +132,6 @@ def forget_removed(model):
         prefix = f"{weight.path.replace('/', '_')}_"
         for slot in optimizer.variables:
             of_weight = slot.name.startswith(prefix)
-            is_sum = slot.name.endswith("_accumulator")
+            is_sum = slot.name == f"{prefix}accumulator"
             if of_weight and slot.shape == weight.shape and not is_sum:
                 slot.assign(slot * keras.ops.cast(mask, slot.dtype))

@@ -138,7 +138,7 @@ def test_bad_arguments_are_refused_when_they_are_given(arguments, message):
 
 def test_a_layer_that_is_not_there_is_refused(small_model, data):
     rates = {"output": schedules.one_shot(0.5)}
-    prune = snip_tf.PruneGradually(schedule=rates, every=1)
+    prune = snip_tf.PruneGradually(schedule=rates)
     message = "of hidden, logits. Received: 'output'"
     with pytest.raises(ValueError, match=message):
         small_model.fit(*data, callbacks=[prune], verbose=0)

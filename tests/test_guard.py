@@ -198,7 +198,7 @@ OPTIMIZERS = {
             "ema_overwrite_frequency": 2,
             "weight_decay": 0.1,
             "clipnorm": 0.1,
-            "gradient_accumulation_steps": 2,
+            "gradient_accumulation_steps": 3,
         },
     ],
     ids=["plain", "all"],

@@ -16,10 +16,10 @@ from snip_tf.experiments import (
     job,
     paper,
     processes,
+    provenance,
     records,
     rows,
     run_directory,
-    runs,
 )
 
 
@@ -117,7 +117,7 @@ class Campaign:
     def _steps_done(self, run):
         """Returns the steps that a run can go on after."""
         path = self._directory(run) / "run"
-        identity = runs.identity(run.settings, backend=run.backend)
+        identity = provenance.identity(run.settings, backend=run.backend)
         goes_on = run_directory.check(path, identity, overwrite=True)
         return checkpoints.steps_done(path) if goes_on else 0
 

@@ -211,7 +211,9 @@ def remove(directory):
 
 
 def _progress(saved):
-    return Progress(**json.loads(str(saved["progress"])))
+    known = json.loads(str(saved["progress"]))
+    names = {field.name for field in dataclasses.fields(Progress)}
+    return Progress(**{k: v for k, v in known.items() if k in names})
 
 
 def _variables(model):

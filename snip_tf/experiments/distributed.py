@@ -69,21 +69,17 @@ def _meet():
     """Returns when all processes are there, or ends this one."""
     told = "KERAS_DISTRIBUTION_"
     names = ("JOB_ADDRESSES", "NUM_PROCESSES", "PROCESS_ID")
-    received = ", ".join(
-        f"{name}={os.environ.get(told + name)}" for name in names
+    values = [f"{name}={os.environ.get(told + name)}" for name in names]
+    needs = (
+        f"--distribution=data_parallel needs all processes that {told}... "
+        f"names. Received: {', '.join(values)}"
     )
-    all_of_them = f"all processes that {told}... names"
 
     def give_up():
-        print(
-            f"error: --distribution=data_parallel needs {all_of_them}, within "
-            f"{_PATIENCE} seconds. Received: {received}",
-            file=sys.stderr,
-            flush=True,
-        )
+        print(f"error: {needs}", file=sys.stderr, flush=True)
         os._exit(1)  # JAX would abort
 
-    waiting = f"Waiting for {all_of_them}: {received}"
+    waiting = f"Waiting: {needs}"
     timers = (
         threading.Timer(_SILENCE, print, [waiting], {"flush": True}),
         threading.Timer(_PATIENCE, give_up),
@@ -92,11 +88,8 @@ def _meet():
         timer.start()
     try:
         keras.distribution.initialize()
-    except (RuntimeError, ValueError) as error:
-        raise ValueError(
-            f"--distribution=data_parallel needs {all_of_them}. Received: "
-            f"{received} ({error})"
-        ) from error
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise ValueError(f"{needs} ({error})") from error
     finally:
         for timer in timers:
             timer.cancel()

@@ -21,7 +21,13 @@ import traceback
 import keras
 
 import snip_tf
-from snip_tf.experiments import records, run_directory, runs, stopping
+from snip_tf.experiments import (
+    provenance,
+    records,
+    run_directory,
+    runs,
+    stopping,
+)
 
 _PATIENCE = 60  # seconds to save in
 
@@ -67,7 +73,7 @@ def _scored(settings, sparsities):
             key: _kept_per_pixel(own) for key, own in masks.items()
         },
         "prune_seconds": time.perf_counter() - start,
-        **runs.surroundings(),
+        **provenance.surroundings(),
     }
 
 
@@ -111,7 +117,7 @@ def main(directory):
     threading.Thread(target=_end_with_parent, daemon=True).start()
     job = json.loads((directory / "job.json").read_text(encoding="utf-8"))
     # The commit is that of this code, whatever comes later.
-    surroundings = runs.surroundings(job["backend"])
+    surroundings = provenance.surroundings(job["backend"])
     try:
         reply = result_of(job, directory)
     except OSError:  # a full disc is not the run's fault: it goes on later

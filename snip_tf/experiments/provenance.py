@@ -128,9 +128,12 @@ def check_same(identity):
 @functools.cache  # of the code that is running, whatever comes later
 def _code():
     """Returns a digest of the source files of the library and its networks."""
-    places = [pathlib.Path(one.__file__).parent for one in (snip_tf, models)]
     # Installed, the networks are in the library's directory, else beside it.
-    files = {file for place in places for file in place.rglob("*.py")}
+    files = {
+        file
+        for package in (snip_tf, models)
+        for file in pathlib.Path(package.__file__).parent.rglob("*.py")
+    }
     ordered = sorted(files, key=lambda file: file.parts[-2:])
     return digest(np.frombuffer(one.read_bytes(), np.uint8) for one in ordered)
 

@@ -178,6 +178,7 @@ CRITERIA = Experiment(
     note="Before training, by one batch of 100 images (128 for VGG-like), and "
     "with each score's own number of steps. In brackets stand dead kernels and "
     "units: a unit counts as dead if no weight into it is left, a kernel if "
-    "none of it is. Fewer iterations than the paper's: with 1,000 VGG-like "
-    "says which scores let it train, not how well.",
+    "none of it is; – in runs that did not record them. Fewer iterations than "
+    "the paper's: with 1,000 VGG-like says which scores let it train, not how "
+    "well.",
 )

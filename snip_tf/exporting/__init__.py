@@ -128,7 +128,7 @@ def _write(model, directory, format, options):
 
 def _check_options(model, format, options):
     _checks.check_one_of("format", format, FORMATS)
-    if not getattr(model, "built", False):
+    if not (isinstance(model, keras.Model) and model.built):
         raise ValueError(
             f"`model` must be a built Keras model. Received: model={model!r}"
         )

@@ -45,6 +45,7 @@ class Method(keras.callbacks.Callback):
 
     def __enter__(self):
         """Begins the block."""
+        self.set_model(None)
         self._steps_before = _steps_of(self._pruned_model)
         with contextlib.ExitStack() as undo:
             undo.callback(_trace_anew, self._pruned_model)
@@ -70,7 +71,8 @@ class Method(keras.callbacks.Callback):
         """Refuses a `fit` that did not call what the method does in it."""
         base = keras.callbacks.Callback.on_train_begin
         works = type(self).on_train_begin is not base
-        trained = _steps_of(self._pruned_model) != self._steps_before
+        steps = _steps_of(self._pruned_model)
+        trained = steps not in (0, self._steps_before)
         if works and trained and self.model is None:
             name = type(self).__name__
             raise ValueError(

@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from snip_tf import _keras, layers, overriding
-from snip_tf._checks import whole
+from snip_tf._checks import naming, whole
 from snip_tf.methods._method import Method
 
 _EPSILON = 1e-8  # below a root or a logarithm
@@ -58,8 +58,9 @@ class SVD(Method):
                     f"Received: {layer.name!r}, a {type(layer).__name__} in "
                     f"{layer.compute_dtype}"
                 )
-        begin, end = warm_up
-        whole("warm_up", end, whole("warm_up", begin) + 1)
+        with naming(warm_up=warm_up):
+            begin, end = warm_up
+            whole("warm_up", end, whole("warm_up", begin) + 1)
         self._examples, self._warm_up = examples, warm_up
         self._threshold, self._initial = threshold, initial
         self._share = keras.Variable(0.0, trainable=False, name="kl_share")

@@ -339,7 +339,7 @@ def test_a_killed_runner_leaves_whole_lines_and_the_next_one_ends(tmp_path):
     assert lines["scored-on-10"]["cores"] == len(processes.usable_cores())
     assert lines["scored-on-10000"]["error"] == (
         "ValueError: `size` must be at most 3600, the number of training "
-        "images. Received: size=10000"
+        "images of that `label`. Received: size=10000, label=None"
     )
     assert "1 of 3 runs failed." in output
     assert re.search("scored-on-10000-seed0 .*: failed: ValueErr", output)
@@ -349,7 +349,7 @@ def test_a_killed_runner_leaves_whole_lines_and_the_next_one_ends(tmp_path):
     schedule = "shortened: 30 of 3,000 steps, mnist_5k"
     assert f"Failed: scored-on-10000-seed0 ({schedule})" in written
     assert {entry.name for entry in tmp_path.iterdir()} == {"results", "runs"}
-    (left,) = (tmp_path / "runs" / "figure_3").iterdir()
+    (left,) = (tmp_path / "runs" / "figure_3").glob("scored-on-10000-*")
     assert "Traceback" in (left / "log.txt").read_text()
 
 
