@@ -114,14 +114,16 @@ def compare_times(what, name, sparsity, examples):
 
 def compare_methods(name, sparsity, examples):
     """Prints the times of a step of the methods that change it."""
-    examples = examples or _noise(models.build(name).input_shape[1:])
+    network = models.build(name)
+    examples = examples or _noise(network.input_shape[1:])
+    recipe = scaling.recipe_of(network)
     with contextlib.ExitStack() as blocks:
         turns = {}
         for method in ("dns", "lc", "sws", "svd", "snip"):
             settings = runs.Settings(
                 model=name,
                 dataset=examples.name,
-                recipe=scaling.recipe_of(models.build(name)),
+                recipe=recipe,
                 sparsity=sparsity * (method in ("lc", "snip")),
                 method=method,
             )

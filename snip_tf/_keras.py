@@ -113,3 +113,8 @@ def compute_loss(model, x, y, outputs, sample_weight, training):
     return unscale_loss_for_distribution(
         model._compute_loss(x, y, outputs, sample_weight, training=training)
     )
+
+
+def forget_optimizer(model):
+    """Makes a model one that is not compiled, as its variables are others."""
+    model.optimizer, model.compiled = None, False

@@ -108,7 +108,7 @@ def strip(model):
     before = list(model.trainable_variables)
     _strip(model)
     if set(map(id, before)) != set(map(id, model.trainable_variables)):
-        model.optimizer, model.compiled = None, False
+        _keras.forget_optimizer(model)
     return model
 
 

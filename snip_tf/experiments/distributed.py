@@ -154,10 +154,8 @@ def share(batches, *sizes):
 def from_all(value):
     """Returns the JSON values that all processes call this with, by number.
 
-    No process passes before all have come here.
+    No process passes before all have come here; they must be several.
     """
-    if place()[1] == 1:
-        return [value]
     from jax.experimental import multihost_utils
 
     own = json.dumps(value).encode()

@@ -115,6 +115,8 @@ def check_same(identity):
     Args:
         identity: A dict of JSON values. The code is compared besides.
     """
+    if distributed.place()[1] == 1:
+        return
     own = identity | {"code": _code()}
     for number, other in enumerate(distributed.from_all(own)):
         if apart := differences(own, other):

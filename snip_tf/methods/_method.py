@@ -132,7 +132,7 @@ class Method(keras.callbacks.Callback):
         )
         variable.assign(value)
         self._changes.callback(_keras.untrack, layer, variable)
-        self._changes.callback(_forget_optimizer, model)
+        self._changes.callback(_keras.forget_optimizer, model)
         return variable
 
     def _add_loss(self, weight, loss):
@@ -164,7 +164,3 @@ def _steps_of(model):
     """Returns the steps that its optimizer has behind it."""
     optimizer = getattr(model, "optimizer", None)
     return int(optimizer.iterations) if optimizer else 0
-
-
-def _forget_optimizer(model):
-    model.optimizer, model.compiled = None, False
