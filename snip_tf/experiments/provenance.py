@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+import importlib
 import importlib.metadata
 import itertools
 import json
@@ -45,7 +46,7 @@ def surroundings(backend=None):
         },
         "arithmetic": ARITHMETIC,
         "commit": _commit(),
-        "processor": _processor(),
+        "processor": _accelerator(backend) or _processor(),
         "cores": len(processes.usable_cores()),
         # One is not told from runs that were recorded before.
         "replicas": replicas if replicas > 1 else None,
@@ -157,7 +158,24 @@ def _commit():
     return commit + dirty if commit else None
 
 
+def _accelerator(backend):
+    """Returns the name of the first GPU or TPU in use, None without one."""
+    if backend != keras.backend.backend():
+        return None  # a run that is only planned here
+    used = importlib.import_module(backend)
+    if backend == "jax":
+        device = used.local_devices()[0]
+        return None if device.platform == "cpu" else device.device_kind
+    if backend == "torch":
+        available = used.cuda.is_available()
+        return used.cuda.get_device_name() if available else None
+    gpus = used.config.list_physical_devices("GPU")
+    details = map(used.config.experimental.get_device_details, gpus)
+    return next(details, {}).get("device_name")
+
+
 def _processor():
+    """Returns the name of the CPU."""
     file = pathlib.Path("/proc/cpuinfo")
     text = file.read_text() if file.exists() else ""
     name = re.search("model name.*: (.*)", text)

@@ -9,6 +9,7 @@ import subprocess
 
 import keras
 import pytest
+import tensorflow as tf
 
 from snip_tf import training
 from snip_tf.experiments import provenance, settings
@@ -48,6 +49,18 @@ def test_a_run_is_told_by_settings_start_versions_and_arithmetic(
         assert told() != first
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     assert told() != first
+
+
+def test_a_gpu_is_named_in_the_place_of_the_cpu(monkeypatch):
+    cpu = provenance.surroundings()["processor"]
+    config = tf.config
+    monkeypatch.setattr(config, "list_physical_devices", lambda kind: [kind])
+    details = {"GPU": {"device_name": "a card"}}
+    monkeypatch.setattr(
+        config.experimental, "get_device_details", details.__getitem__
+    )
+    assert provenance.surroundings()["processor"] == "a card"
+    assert provenance.surroundings("jax")["processor"] == cpu  # not in use
 
 
 def test_a_comment_in_the_code_ends_no_run(tmp_path):
