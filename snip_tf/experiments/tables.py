@@ -122,10 +122,9 @@ def _criteria(groups):
         }
         row = table.setdefault((settings.model, settings.criterion), start)
         dead = [_mean(group, f"dead_{what}") for what in ("kernels", "units")]
+        cell = [f"{error(group)} ({', '.join(dead)})", *group.run.departures]
         row[columns[settings.sparsity]] = (
-            f"{error(group)} ({', '.join(dead)})"
-            if group.lines
-            else group.nothing
+            ", ".join(cell) if group.lines else group.nothing
         )
     return list(table.values())
 
