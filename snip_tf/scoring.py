@@ -65,11 +65,11 @@ def sensitivity(
     """
     if ema_decay is not None:
         _checks.check_number("ema_decay", ema_decay, 1)
-    masked_loss = loss_of(model, loss, training=training)
+    gradient_of = _mask_gradient(model, loss, training)
     average, examples = None, 0
     with left_as_it_was(model), _checks.naming(x=x, y=y, loss=loss):
         for batch in _batches.checked(model, x, y, loss):
-            gradient = mask_gradient(model, masked_loss, batch)
+            gradient = gradient_of(batch)
             size = _batches.size_of(batch)
             examples += size
             if average is None:
@@ -95,19 +95,31 @@ def normalised(scores, model):
     return cut(scores / total, shapes)
 
 
-def mask_gradient(model, loss, batch):
-    """Returns dL/dc of all masks, one flat float32 array, L as of `loss_of`."""
-    masks = gradients.tensors_of(
-        mask for _, mask in layers.masked_weights(model)
-    )
+def _mask_gradient(model, loss, training):
+    """Returns a function of a batch: dL/dc of all masks, a flat float32 array.
+
+    L is that of `loss_of`.
+    """
+    loss_at = loss_of(model, loss, training=training)
+    masks = [mask for _, mask in layers.masked_weights(model)]
     dtypes = {layer.compute_dtype for layer in _keras.all_layers(model)}
-    for scale in _HALF_PRECISION_SCALES if "float16" in dtypes else (1.0,):
-        _, found = gradients.value_and_gradient(
-            lambda values, scale=scale: loss(values, *batch) * scale, masks
-        )
-        flat = np.concatenate(list(map(gradients.as_flat_array, found)))
-        if scale == 1 or np.isfinite(flat).all():
-            return flat if scale == 1 else flat / np.float32(scale)
+
+    def scaled(scale, *batch):
+        return gradients.value_and_gradient(
+            lambda values: loss_at(values, *batch) * scale,
+            gradients.tensors_of(masks),
+        )[1]
+
+    scaled = gradients.compiled(scaled, model, loss, training)
+
+    def gradient_of(batch):
+        for scale in _HALF_PRECISION_SCALES if "float16" in dtypes else (1.0,):
+            found = map(gradients.as_flat_array, scaled(scale, *batch))
+            flat = np.concatenate(list(found))
+            if scale == 1 or np.isfinite(flat).all():
+                return flat if scale == 1 else flat / np.float32(scale)
+
+    return gradient_of
 
 
 def loss_of(model, loss=None, *, training=False, of=None, temperature=None):

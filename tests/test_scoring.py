@@ -568,6 +568,20 @@ def test_a_model_that_runs_eagerly_is_scored_eagerly(small_model, small_batch):
     np.testing.assert_allclose(eager, traced, rtol=1e-5)
 
 
+def test_the_steps_of_a_pruning_share_a_trace(small_model, small_batch):
+    seen = []
+
+    def loss(targets, logits):
+        seen.append(logits)
+        return CROSS_ENTROPY(targets, logits)
+
+    snip_tf.prune(small_model, *small_batch, sparsity=0.8, steps=5, loss=loss)
+    assert len(seen) == 1
+    # Another call is another trace: anything may have changed since.
+    snip_tf.sensitivity(small_model, *small_batch, loss=loss)
+    assert len(seen) == 2
+
+
 def test_a_loss_of_the_models_own_is_used(small_batch):
     """Also one that knows of no `training`, which Keras still takes."""
 

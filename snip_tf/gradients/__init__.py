@@ -3,11 +3,15 @@
 A file a backend, named as Keras names it, with the same two functions.
 """
 
+import contextlib
+import contextvars
 import importlib
 
 import keras
 
 BACKENDS = ("tensorflow", "jax", "torch")
+
+_REUSED = contextvars.ContextVar("_REUSED", default=None)
 
 
 def value_and_gradient(function, values):
@@ -37,9 +41,43 @@ def as_flat_array(tensor):
     return keras.ops.convert_to_numpy(tensor).ravel()
 
 
-def compiled(function):
-    """Returns a function of tensors that may be quicker when called often."""
-    return _backend().compiled(function)
+def compiled(function, model, *key):
+    """Returns a function of tensors as one that is traced when it is called.
+
+    A trace frees what its gradients are done with: for a deep network half of
+    the memory. A model that runs eagerly is not traced.
+
+    Args:
+        function: Takes and returns tensors. It may read the variables of the
+            model, but nothing else that changes between calls.
+        model: A Keras model.
+        *key: What else tells the function from others of the same code, whose
+            trace it gets within `reusing`.
+    """
+    if model.run_eagerly:
+        return function
+    place = (function.__code__, *map(id, (model, *key)))
+    reused = {} if _REUSED.get() is None else _REUSED.get()
+    if place not in reused:
+
+        def of_state(state, *tensors):
+            with keras.StatelessScope(zip(model.variables, state, strict=True)):
+                return function(*tensors)
+
+        # The key is held, so that no other object gets its ids.
+        reused[place] = _backend().compiled(of_state), key
+    traced, _ = reused[place]
+    return lambda *tensors: traced(tensors_of(model.variables), *tensors)
+
+
+@contextlib.contextmanager
+def reusing():
+    """Has what is compiled again within the block traced only once."""
+    token = _REUSED.set({})
+    try:
+        yield
+    finally:
+        _REUSED.reset(token)
 
 
 def _backend():

@@ -1,5 +1,6 @@
 """GraSP: what removing a weight would cost of the gradient flow."""
 
+import functools
 import operator
 
 import keras
@@ -52,32 +53,39 @@ def grasp(
     """
     del seed
     weights = [weight for weight, _ in layers.masked_weights(model)]
-    values = gradients.tensors_of(weights)
     loss_at = scoring.loss_of(
         model, loss, training=training, of=weights, temperature=temperature
     )
 
-    def gradient(batch, values=values):
+    def gradient_at(values, batch):
         return gradients.value_and_gradient(
             lambda values: loss_at(values, *batch), values
         )[1]
 
-    def hessian_times(batch):
+    def gradient(*batch):
+        return gradient_at(gradients.tensors_of(weights), batch)
+
+    def hessian_times(flow, *batch):
         def along_flow(values):
-            parts = zip(gradient(batch, values), flow, strict=True)
+            parts = zip(gradient_at(values, batch), flow, strict=True)
             return sum(keras.ops.sum(own * g) for own, g in parts)
 
+        values = gradients.tensors_of(weights)
         return gradients.value_and_gradient(along_flow, values)[1]
 
+    gradient, hessian_times = (
+        gradients.compiled(function, model, loss, training, temperature)
+        for function in (gradient, hessian_times)
+    )
     with left_as_it_was(model), without_regularizers(weights):
         batches = list(_batches.checked(model, x, y, loss))
         flow = _mean(gradient, batches)
-        products = _mean(hessian_times, batches)
+        products = _mean(functools.partial(hessian_times, flow), batches)
     kept_by = np.concatenate(
         [
-            gradients.as_flat_array(value)
+            gradients.as_flat_array(weight)
             * gradients.as_flat_array(product).astype(np.float64)
-            for value, product in zip(values, products, strict=True)
+            for weight, product in zip(weights, products, strict=True)
         ]
     )
     return scoring.normalised(kept_by - kept_by.min(), model)
@@ -88,7 +96,7 @@ def _mean(function, batches):
     sizes = [_batches.size_of(batch) for batch in batches]
     total = None
     for batch, size in zip(batches, sizes, strict=True):
-        found = [part * (size / sum(sizes)) for part in function(batch)]
+        found = [part * (size / sum(sizes)) for part in function(*batch)]
         total = (
             found if total is None else list(map(operator.add, total, found))
         )

@@ -51,15 +51,17 @@ def obd(model, x, y=None, *, loss=None, training=False, seed=None):
             "have one output with a number for each class. Received: "
             f"loss={compiled!r}, outputs of shape {shape}"
         )
-    values = gradients.tensors_of(weights)
 
-    @gradients.compiled
     def surprise_and_gradients(example, label):
         """Returns -log p of a class for one example, and its gradients."""
         return gradients.value_and_gradient(
-            lambda values: of_class(values, example, label), values
+            lambda values: of_class(values, example, label),
+            gradients.tensors_of(weights),
         )
 
+    surprise_and_gradients = gradients.compiled(
+        surprise_and_gradients, model, loss, training
+    )
     second = [np.zeros(math.prod(weight.shape)) for weight in weights]
     labels = keras.ops.arange(shape[-1])[:, None]
     with left_as_it_was(model), without_regularizers(weights):
@@ -74,8 +76,8 @@ def obd(model, x, y=None, *, loss=None, training=False, seed=None):
                         gradient = gradients.as_flat_array(gradient)
                         total += probability * np.square(np.float64(gradient))
     flat = [
-        total * np.square(gradients.as_flat_array(value))
-        for total, value in zip(second, values, strict=True)
+        total * np.square(gradients.as_flat_array(weight))
+        for total, weight in zip(second, weights, strict=True)
     ]
     return scoring.normalised(np.concatenate(flat), model)
 

@@ -40,8 +40,6 @@ def synflow(model, x=None, y=None, *, loss=None, training=False, seed=None):
     """
     del loss, training, seed
     weights = [weight for weight, _ in layers.masked_weights(model)]
-    absolute = [(v, keras.ops.abs(v)) for v in model.variables if _is_float(v)]
-    values = [keras.ops.abs(value) for value in gradients.tensors_of(weights)]
     if x is None:
         x = model.input if len(model.inputs) > 1 else model.inputs[0]
     x = _batches.first_inputs(x, y)
@@ -53,17 +51,25 @@ def synflow(model, x=None, y=None, *, loss=None, training=False, seed=None):
     ]
     ones = keras.tree.pack_sequence_as(x, ones)
 
-    def flow(values):
-        own = [*absolute, *zip(weights, values, strict=True)]
-        with keras.StatelessScope(own):
-            outputs = keras.tree.flatten(model(ones, training=False))
-        return sum(map(keras.ops.sum, outputs))
+    def gradient(ones):
+        floats = filter(_is_float, model.variables)
+        absolute = [(variable, keras.ops.abs(variable)) for variable in floats]
+
+        def flow(values):
+            own = [*absolute, *zip(weights, values, strict=True)]
+            with keras.StatelessScope(own):
+                outputs = keras.tree.flatten(model(ones, training=False))
+            return sum(map(keras.ops.sum, outputs))
+
+        values = [keras.ops.abs(weight) for weight in weights]
+        return gradients.value_and_gradient(flow, values)[1]
 
     with left_as_it_was(model):
-        _, found = gradients.value_and_gradient(flow, values)
+        found = gradients.compiled(gradient, model)(ones)
     scores = [
-        gradients.as_flat_array(value) * gradients.as_flat_array(gradient)
-        for value, gradient in zip(values, found, strict=True)
+        np.abs(gradients.as_flat_array(weight))
+        * gradients.as_flat_array(gradient)
+        for weight, gradient in zip(weights, found, strict=True)
     ]
     return scoring.normalised(np.concatenate(scores), model)
 
