@@ -582,6 +582,14 @@ def test_the_steps_of_a_pruning_share_a_trace(small_model, small_batch):
     assert len(seen) == 2
 
 
+def test_tensorflow_does_not_warn_of_many_traces(
+    small_model, small_batch, caplog
+):
+    for _ in range(6):
+        snip_tf.sensitivity(small_model, *small_batch)
+    assert not caplog.messages
+
+
 def test_a_loss_of_the_models_own_is_used(small_batch):
     """Also one that knows of no `training`, which Keras still takes."""
 

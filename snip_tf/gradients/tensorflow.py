@@ -4,7 +4,12 @@ import functools
 
 import tensorflow as tf
 
-compiled = functools.partial(tf.function, autograph=False)
+
+def compiled(function):
+    """Returns the function as one that is traced at its first call."""
+    # TensorFlow counts the traces of one code and warns of the fifth, whatever
+    # they are of. A partial has no code.
+    return tf.function(functools.partial(function), autograph=False)
 
 
 def value_and_gradient(function, values):
