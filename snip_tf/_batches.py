@@ -132,7 +132,8 @@ def _checked_batch(model, batch, loss):
             f"Received: shapes {shapes}"
         )
     _check_labels(model, batch[1], model.loss if loss is None else loss)
-    return batch
+    # JAX traces functions of no other library's arrays.
+    return keras.tree.map_structure(_as_numpy, batch)
 
 
 def is_sparse(loss):

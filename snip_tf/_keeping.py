@@ -1,4 +1,4 @@
-"""A model that is run without a trace."""
+"""A model that is run and left as it was."""
 
 import contextlib
 

@@ -3,7 +3,9 @@
 Lee et al. 2019, Algorithm 1.
 """
 
-from snip_tf import _checks, guard, scores, stepwise
+import contextlib
+
+from snip_tf import _checks, gradients, guard, scores, stepwise
 from snip_tf.masks import set_masks
 from snip_tf.redrawing import drawn_anew
 
@@ -64,15 +66,18 @@ def prune(
     """
     _checks.check_one_of("reinit", reinit, (True, False))
     score = scores.get(criterion)
-    masks = stepwise.masks_of(
-        model,
-        lambda: score(model, x, y, **options),
-        sparsity,
-        steps=stepwise.STEPS.get(criterion, 1) if steps is None else steps,
-        between=criterion in stepwise.REGROWING,
-        regrow=regrow,
-        min_kept=min_kept,
-    )
+    # What is not ours may score whatever it likes in a step.
+    is_ours = criterion in scores.SCORES
+    with gradients.reusing() if is_ours else contextlib.nullcontext():
+        masks = stepwise.masks_of(
+            model,
+            lambda: score(model, x, y, **options),
+            sparsity,
+            steps=stepwise.STEPS.get(criterion, 1) if steps is None else steps,
+            between=criterion in stepwise.REGROWING,
+            regrow=regrow,
+            min_kept=min_kept,
+        )
     guard.warn_of_optimizer(model)
     guard.warn_if_dead(model, masks, x, y, options.get("training", False))
     assign_anew = drawn_anew(model) if reinit else lambda: None

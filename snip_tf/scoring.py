@@ -41,9 +41,9 @@ def sensitivity(
             examples, before the absolute value is taken.
         y: The targets of the one batch.
         loss: A Keras loss, its name, or a function of (targets, outputs). By
-            default the loss that the model was compiled with. What layers
-            add to it counts too; weight decay does not, as it does not depend
-            on the masks.
+            default the loss that the model was compiled with. It is traced
+            where `fit` would trace it. What layers add to it counts too;
+            weight decay does not, as it does not depend on the masks.
         training: Whether layers run in training mode. Off by default, as in
             the authors' code: batch normalisation then uses its moving
             statistics and dropout passes everything.
@@ -104,17 +104,17 @@ def _mask_gradient(model, loss, training):
     masks = [mask for _, mask in layers.masked_weights(model)]
     dtypes = {layer.compute_dtype for layer in _keras.all_layers(model)}
 
-    def scaled(scale, *batch):
+    def scaled(scale, batch):
         return gradients.value_and_gradient(
             lambda values: loss_at(values, *batch) * scale,
             gradients.tensors_of(masks),
         )[1]
 
-    scaled = gradients.compiled(scaled, model, loss, training)
+    scaled = gradients.compiled(scaled, model)
 
     def gradient_of(batch):
         for scale in _HALF_PRECISION_SCALES if "float16" in dtypes else (1.0,):
-            found = map(gradients.as_flat_array, scaled(scale, *batch))
+            found = map(gradients.as_flat_array, scaled(scale, batch))
             flat = np.concatenate(list(found))
             if scale == 1 or np.isfinite(flat).all():
                 return flat if scale == 1 else flat / np.float32(scale)

@@ -7,7 +7,7 @@ SynFlow (Tanaka et al. 2020).
 
 import numpy as np
 
-from snip_tf import _checks, gradients, guard, layers, schedules
+from snip_tf import _checks, guard, layers, schedules
 from snip_tf.masks import get_masks, keep_top, kept_weights
 
 # In how many steps `prune` takes a score by default, if not at once, and of
@@ -16,7 +16,6 @@ STEPS = {"synflow": 100, "snip_iterative": 60, "force": 60}
 REGROWING = ("force",)
 
 
-@gradients.reusing()
 def masks_of(
     model,
     score,

@@ -8,6 +8,7 @@ import sys
 
 import keras
 import numpy as np
+import pandas
 import pytest
 from conftest import missing
 
@@ -219,6 +220,44 @@ def prune(directory, backend):
     np.savez(directory / f"{backend}.npz", **arrays)
 
 
+def score_what_cannot_be_traced_as_it_is():
+    """Metrics made at the first call, a table, and arrays of others."""
+    images, whole = np.random.rand(8, 4), np.arange(8)
+    inputs = keras.Input((4,))
+    outputs = [layers.Dense(3)(inputs), layers.Dense(1)(inputs)]
+    model = keras.Model(inputs, outputs)
+    loss = "sparse_categorical_crossentropy"
+    model.compile("sgd", [loss, "mse"])
+    batch = images, [whole % 3, images[:, :1]]
+    snip_tf.prune(model, [batch, batch], sparsity=0.5, steps=2)
+    for variable in model.metrics_variables:
+        assert np.isfinite(keras.ops.convert_to_numpy(variable)).all()
+
+    if keras.backend.backend() == "jax":  # the one that asks layers
+        model = keras.Sequential([keras.Input((4,)), _Numpy(), layers.Dense(3)])
+        snip_tf.prune(model, images, whole % 3, sparsity=0.5, loss=loss)
+
+    frame = pandas.DataFrame(images)
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3)])
+    scores = snip_tf.sensitivity(model, frame, frame[0] * 0, loss=loss)
+    expected = snip_tf.sensitivity(model, images, whole * 0, loss=loss)
+    np.testing.assert_allclose(scores, expected, 1e-5)
+
+
+class _Numpy(keras.layers.Layer):
+    """A layer that computes with numpy, which cannot be traced."""
+
+    def __init__(self):
+        super().__init__()
+        self.supports_jit = False
+
+    def compute_output_spec(self, inputs):
+        return inputs
+
+    def call(self, inputs):
+        return keras.ops.convert_to_numpy(inputs)
+
+
 def convert():
     """Does what needs no TensorFlow, and asks for what does."""
     inputs = keras.Input((4,))
@@ -236,6 +275,7 @@ def convert():
 def prune_and_convert(directory, backend):
     prune(directory, backend)
     convert()
+    score_what_cannot_be_traced_as_it_is()
 
 
 @pytest.mark.parametrize("backend", _BACKENDS)
@@ -263,6 +303,10 @@ def test_every_score_gives_the_masks_and_losses_of_tensorflow(
             )
         else:
             np.testing.assert_array_equal(found[name], expected[name], name)
+
+
+def test_what_cannot_be_traced_as_it_is_has_scores():
+    score_what_cannot_be_traced_as_it_is()
 
 
 def test_every_public_name_is_listed_and_loads():

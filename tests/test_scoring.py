@@ -582,11 +582,40 @@ def test_the_steps_of_a_pruning_share_a_trace(small_model, small_batch):
     assert len(seen) == 2
 
 
+def test_a_criterion_may_score_twice_in_a_step(small_batch):
+    x, y = small_batch
+    dropout = keras.layers.Dropout(0.5, seed=0)
+    model = keras.Sequential([keras.Input((4,)), dropout, layers.Dense(3)])
+    found = []
+
+    def criterion(*arguments, **options):
+        for dropout.rate in (0.1, 0.9):
+            found.append(flat(snip_tf.sensitivity(*arguments, **options)))
+        return snip_tf.sensitivity(*arguments, **options)
+
+    options = {"loss": CROSS_ENTROPY, "training": True}
+    snip_tf.prune(model, x, y, sparsity=0.5, criterion=criterion, **options)
+    assert not np.allclose(*found)
+
+
+def test_a_layer_is_scored_as_a_model(small_batch):
+    x, y = small_batch
+    layer = layers.Dense(3)
+    layer.build((None, 4))
+    layer_scores = snip_tf.sensitivity(layer, x, y, loss=CROSS_ENTROPY)
+    model = keras.Sequential([keras.Input((4,)), layer])
+    scores = snip_tf.sensitivity(model, x, y, loss=CROSS_ENTROPY)
+    np.testing.assert_allclose(layer_scores, scores, 1e-6)
+
+
 def test_tensorflow_does_not_warn_of_many_traces(
     small_model, small_batch, caplog
 ):
+    x, y = small_batch
     for _ in range(6):
-        snip_tf.sensitivity(small_model, *small_batch)
+        snip_tf.sensitivity(small_model, x, y)
+    sizes = [(x[:size], y[:size]) for size in range(1, 9)]
+    snip_tf.sensitivity(small_model, [*sizes, (x, y, np.ones(8))])
     assert not caplog.messages
 
 

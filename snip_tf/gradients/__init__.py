@@ -11,7 +11,7 @@ import keras
 
 BACKENDS = ("tensorflow", "jax", "torch")
 
-_REUSED = contextvars.ContextVar("_REUSED", default=None)
+_REUSED = contextvars.ContextVar("_REUSED")
 
 
 def value_and_gradient(function, values):
@@ -41,38 +41,44 @@ def as_flat_array(tensor):
     return keras.ops.convert_to_numpy(tensor).ravel()
 
 
-def compiled(function, model, *key):
-    """Returns a function of tensors as one that is traced when it is called.
+def compiled(function, model):
+    """Returns a function of tensors, traced where `fit` would trace the model.
 
     A trace frees what its gradients are done with: for a deep network half of
-    the memory. A model that runs eagerly is not traced.
+    the memory.
 
     Args:
         function: Takes and returns tensors. It may read the variables of the
             model, but nothing else that changes between calls.
         model: A Keras model.
-        *key: What else tells the function from others of the same code, whose
-            trace it gets within `reusing`.
     """
-    if model.run_eagerly:
+    if getattr(model, "run_eagerly", False):
         return function
-    place = (function.__code__, *map(id, (model, *key)))
-    reused = {} if _REUSED.get() is None else _REUSED.get()
-    if place not in reused:
+    reused = _REUSED.get({})
+    if function.__code__ not in reused:
 
         def of_state(state, *tensors):
             with keras.StatelessScope(zip(model.variables, state, strict=True)):
                 return function(*tensors)
 
-        # The key is held, so that no other object gets its ids.
-        reused[place] = _backend().compiled(of_state), key
-    traced, _ = reused[place]
-    return lambda *tensors: traced(tensors_of(model.variables), *tensors)
+        reused[function.__code__] = _backend().compiled(of_state, model)
+    traced = reused[function.__code__]
+
+    def call(*tensors):
+        # At its end Keras starts the variables that were made within, and not
+        # in the trace.
+        with keras.StatelessScope():
+            return traced(tensors_of(model.variables), *tensors)
+
+    return call
 
 
 @contextlib.contextmanager
 def reusing():
-    """Has what is compiled again within the block traced only once."""
+    """Has equal code, compiled again within the block, traced only once.
+
+    All that it does must be for one model, loss and options.
+    """
     token = _REUSED.set({})
     try:
         yield

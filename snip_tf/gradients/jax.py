@@ -2,7 +2,12 @@
 
 import jax
 
-compiled = jax.jit
+
+def compiled(function, model):
+    """Returns a function that is traced; as it is if a layer forbids that."""
+    return (
+        jax.jit(function) if getattr(model, "jit_compile", True) else function
+    )
 
 
 def value_and_gradient(function, values):

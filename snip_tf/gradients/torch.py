@@ -3,8 +3,9 @@
 import torch
 
 
-def compiled(function):
+def compiled(function, model):
     """Returns the function as it is: compiling takes longer than it saves."""
+    del model
     return function
 
 

@@ -62,10 +62,10 @@ def grasp(
             lambda values: loss_at(values, *batch), values
         )[1]
 
-    def gradient(*batch):
+    def gradient(batch):
         return gradient_at(gradients.tensors_of(weights), batch)
 
-    def hessian_times(flow, *batch):
+    def hessian_times(flow, batch):
         def along_flow(values):
             parts = zip(gradient_at(values, batch), flow, strict=True)
             return sum(keras.ops.sum(own * g) for own, g in parts)
@@ -74,7 +74,7 @@ def grasp(
         return gradients.value_and_gradient(along_flow, values)[1]
 
     gradient, hessian_times = (
-        gradients.compiled(function, model, loss, training, temperature)
+        gradients.compiled(function, model)
         for function in (gradient, hessian_times)
     )
     with left_as_it_was(model), without_regularizers(weights):
@@ -96,7 +96,7 @@ def _mean(function, batches):
     sizes = [_batches.size_of(batch) for batch in batches]
     total = None
     for batch, size in zip(batches, sizes, strict=True):
-        found = [part * (size / sum(sizes)) for part in function(*batch)]
+        found = [part * (size / sum(sizes)) for part in function(batch)]
         total = (
             found if total is None else list(map(operator.add, total, found))
         )

@@ -59,9 +59,7 @@ def obd(model, x, y=None, *, loss=None, training=False, seed=None):
             gradients.tensors_of(weights),
         )
 
-    surprise_and_gradients = gradients.compiled(
-        surprise_and_gradients, model, loss, training
-    )
+    surprise_and_gradients = gradients.compiled(surprise_and_gradients, model)
     second = [np.zeros(math.prod(weight.shape)) for weight in weights]
     labels = keras.ops.arange(shape[-1])[:, None]
     with left_as_it_was(model), without_regularizers(weights):

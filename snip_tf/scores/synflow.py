@@ -61,7 +61,7 @@ def synflow(model, x=None, y=None, *, loss=None, training=False, seed=None):
                 outputs = keras.tree.flatten(model(ones, training=False))
             return sum(map(keras.ops.sum, outputs))
 
-        values = [keras.ops.abs(weight) for weight in weights]
+        values = list(map(keras.ops.abs, gradients.tensors_of(weights)))
         return gradients.value_and_gradient(flow, values)[1]
 
     with left_as_it_was(model):
