@@ -114,7 +114,11 @@ def _checked_batch(model, batch, loss):
                 f"`{name}` must be given, or each batch of `x` have it, as the "
                 f"loss needs it. Received: {name}=None"
             )
-        for values in map(_as_numpy, keras.tree.flatten(part)):
+    # Once, from an accelerator; and JAX traces no other library's arrays.
+    given = [part for part in batch if part is not None]
+    batch = keras.tree.map_structure(_as_numpy, tuple(given))
+    for name, part in zip("xy", batch, strict=False):
+        for values in keras.tree.flatten(part):
             is_text = name == "x" and values.dtype.kind in "OSU"
             if not is_text and not np.isfinite(values).all():
                 raise ValueError(
@@ -122,7 +126,6 @@ def _checked_batch(model, batch, loss):
                     f"{np.count_nonzero(~np.isfinite(values))} of "
                     f"{values.size} values are NaN or infinite"
                 )
-    batch = tuple(part for part in batch if part is not None)
     shapes = [tuple(np.shape(part)) for part in keras.tree.flatten(batch)]
     sizes = {shape[:1] for shape in shapes}
     if len(sizes) > 1 or sizes & {(), (0,)}:
@@ -132,8 +135,7 @@ def _checked_batch(model, batch, loss):
             f"Received: shapes {shapes}"
         )
     _check_labels(model, batch[1], model.loss if loss is None else loss)
-    # JAX traces functions of no other library's arrays.
-    return keras.tree.map_structure(_as_numpy, batch)
+    return batch
 
 
 def is_sparse(loss):
