@@ -49,7 +49,7 @@ def test_rows_as_the_paper_has_them():
         "figure_3": 6,
         "table_3": 4 * 4,
         "figure_4": 5,
-        "controls": 4 * 5,
+        "controls": 5 * 5,
     }
 
 
