@@ -220,7 +220,7 @@ EXPERIMENTS = {
         "network diverges on random labels.",
     ),
     "controls": Experiment(
-        title="SNIP against controls, at the sparsities of Table 1",
+        title="SNIP against controls, at sparsities of Tables 1 and 2",
         source="Not in the paper; the controls of Frankle et al. 2021",
         seeds=3,
         rows=tuple(
