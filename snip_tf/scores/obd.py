@@ -1,7 +1,5 @@
 """Optimal brain damage: what removing a weight costs, to second order."""
 
-import math
-
 import keras
 import numpy as np
 
@@ -52,29 +50,32 @@ def obd(model, x, y=None, *, loss=None, training=False, seed=None):
             f"loss={compiled!r}, outputs of shape {shape}"
         )
 
-    def surprise_and_gradients(example, label):
-        """Returns -log p of a class for one example, and its gradients."""
-        return gradients.value_and_gradient(
+    def with_one_more(second, example, label):
+        """Returns the second derivatives with those of one class added."""
+        surprise, found = gradients.value_and_gradient(
             lambda values: of_class(values, example, label),
             gradients.tensors_of(weights),
         )
+        root = keras.ops.exp(-surprise / 2)  # of the probability
+        return [
+            keras.ops.add(
+                total, keras.ops.square(keras.ops.multiply(root, one))
+            )
+            for total, one in zip(second, found, strict=True)
+        ]
 
-    surprise_and_gradients = gradients.compiled(surprise_and_gradients, model)
-    second = [np.zeros(math.prod(weight.shape)) for weight in weights]
+    with_one_more = gradients.compiled(with_one_more, model)
+    second = [keras.ops.zeros(weight.shape) for weight in weights]
     labels = keras.ops.arange(shape[-1])[:, None]
     with left_as_it_was(model), without_regularizers(weights):
         for inputs, targets, *_ in _batches.checked(model, x, y, loss):
             for index in range(len(targets)):
                 one = _example(inputs, index)
                 for label in labels:
-                    surprise, found = surprise_and_gradients(one, label)
-                    surprise = keras.ops.convert_to_numpy(surprise)
-                    probability = np.exp(-np.float64(surprise))
-                    for total, gradient in zip(second, found, strict=True):
-                        gradient = gradients.as_flat_array(gradient)
-                        total += probability * np.square(np.float64(gradient))
+                    second = with_one_more(second, one, label)
     flat = [
-        total * np.square(gradients.as_flat_array(weight))
+        np.float64(gradients.as_flat_array(total))
+        * np.square(np.float64(gradients.as_flat_array(weight)))
         for total, weight in zip(second, weights, strict=True)
     ]
     return scoring.normalised(np.concatenate(flat), model)
