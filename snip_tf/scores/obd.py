@@ -56,7 +56,8 @@ def obd(model, x, y=None, *, loss=None, training=False, seed=None):
             lambda values: of_class(values, example, label),
             gradients.tensors_of(weights),
         )
-        root = keras.ops.exp(-surprise / 2)  # of the probability
+        # The root of the probability, without the graph that PyTorch has of it.
+        root = keras.ops.exp(keras.ops.stop_gradient(surprise) / -2)
         return [
             keras.ops.add(
                 total, keras.ops.square(keras.ops.multiply(root, one))
