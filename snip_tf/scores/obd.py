@@ -58,6 +58,7 @@ def obd(model, x, y=None, *, loss=None, training=False, seed=None):
         )
         # The root of the probability, without the graph that PyTorch has of it.
         root = keras.ops.exp(keras.ops.stop_gradient(surprise) / -2)
+        # Operators would not take tensors of several types, as these can be.
         return [
             keras.ops.add(
                 total, keras.ops.square(keras.ops.multiply(root, one))
@@ -75,7 +76,7 @@ def obd(model, x, y=None, *, loss=None, training=False, seed=None):
                 for label in labels:
                     second = with_one_more(second, one, label)
     flat = [
-        np.float64(gradients.as_flat_array(total))
+        gradients.as_flat_array(total)
         * np.square(np.float64(gradients.as_flat_array(weight)))
         for total, weight in zip(second, weights, strict=True)
     ]
