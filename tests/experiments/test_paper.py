@@ -45,6 +45,7 @@ def test_rows_as_the_paper_has_them():
         "rivals": (7 + 8 + 4 + 3) + (7 + 7 + 2 + 2),
         "criteria": 2 * 5 * 9 + 2 * 9,
         "table_2": 12 * 2,
+        "recurrent": 7 * 2,
         "figure_2": 2 * 10,
         "figure_3": 6,
         "table_3": 4 * 4,
