@@ -37,16 +37,8 @@ setuptools.setup(
     # `models` and `scripts` are too common to be top-level names of an
     # installed package: the zoo installs as snip_tf.models, scripts not at all.
     packages=[
-        "snip_tf",
-        "snip_tf.compaction",
-        "snip_tf.data",
-        "snip_tf.experiments",
-        "snip_tf.exporting",
-        "snip_tf.gradients",
-        "snip_tf.layers",
-        "snip_tf.methods",
+        *setuptools.find_packages(include=["snip_tf*"]),
         "snip_tf.models",
-        "snip_tf.scores",
     ],
     package_dir={"snip_tf.models": "models"},
     # The lower bounds are what `make test-versions` runs: see tests/oldest.txt.

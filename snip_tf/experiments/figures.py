@@ -1,7 +1,6 @@
 """The picture of an experiment, from its recorded lines alone.
 
-Colours are those of Okabe and Ito, which colour-blind people tell apart; each
-goes with a marker or a line style of its own, for print in grey.
+Each colour goes with a marker or a line style of its own, for print in grey.
 """
 
 import io
@@ -97,7 +96,8 @@ def _draw_errors(figure, groups):
     for place, group in enumerate(groups):
         if not (group.lines and is_one):
             why = group.run.schedule if group.lines else group.nothing
-            labels[place] += f", {why}"
+            # "10,000 of 60,000 steps" says it all, and leaves room.
+            labels[place] += f", {why.removeprefix('shortened: ')}"
     axes.set_yticks(range(len(groups)), labels)
     axes.set_ylim(len(groups) - 0.5, -0.5)
     unit = f"; {schedules[0]}" if is_one else ""

@@ -47,11 +47,10 @@ def result_of(job, directory):
     settings = records.settings_of(job["settings"])
     if job["sparsities"]:
         return _scored(settings, job["sparsities"])
-    if settings.method != "snip":
-        return runs.run(settings, directory / "run", overwrite=True)
-    model, pruned = _pruned(settings, job["pictures"])
-    path = directory / "run"
-    return runs.run(settings, path, overwrite=True, model=model) | pruned
+    result = runs.run(settings, directory / "run", overwrite=True)
+    if job["pictures"]:
+        result |= _pictures(settings, directory / "run" / run_directory.MODEL)
+    return result
 
 
 def _scored(settings, sparsities):
@@ -77,18 +76,16 @@ def _scored(settings, sparsities):
     }
 
 
-def _pruned(settings, pictures):
-    """Returns a pruned network, and what is recorded of its pruning."""
+def _pictures(settings, file):
+    """Returns what a saved network keeps, and the mean of what it scored."""
+    masks = snip_tf.get_masks(runs.load_model(file))
     data = runs.load_data(settings)
-    model, seconds = runs.build_and_prune(settings, data)
-    result = {"prune_seconds": seconds}
-    if pictures:
-        kept = _kept_per_pixel(snip_tf.get_masks(model))
-        images, _ = runs.scoring_batch(settings, data)
-        pixels = 255 * (images.mean(axis=0) * data.std + data.mean)
-        result["kept_per_pixel"] = {f"{settings.sparsity:g}": kept}
-        result["mean_image"] = pixels.round().astype(int).ravel().tolist()
-    return model, result
+    images, _ = runs.scoring_batch(settings, data)
+    pixels = 255 * (images.mean(axis=0) * data.std + data.mean)
+    return {
+        "kept_per_pixel": {f"{settings.sparsity:g}": _kept_per_pixel(masks)},
+        "mean_image": pixels.round().astype(int).ravel().tolist(),
+    }
 
 
 def _kept_per_pixel(masks):

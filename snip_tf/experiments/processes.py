@@ -32,6 +32,7 @@ def replies(jobs, *, workers):
         The index of a job and a dict: what `job.main` replied or, if its
         process died, how: "lost".
     """
+    workers = max(1, min(workers, len(jobs)))
     cores, shares = usable_cores(), queue.SimpleQueue()
     for number in range(workers):
         shares.put(cores[number::workers])

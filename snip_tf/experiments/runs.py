@@ -40,8 +40,8 @@ def run(
 
     Nothing is written before the data are loaded and the network is pruned. A
     run that was stopped goes on from its last checkpoint, exactly as if it had
-    not been; within DNS, LC, SVD or SWS, after the training before. One that is
-    finished is not run again.
+    not been; within DNS, LC or SWS, after the training before; within SVD,
+    which has none, from the start. One that is finished is not run again.
 
     Args:
         settings: The `Settings`.

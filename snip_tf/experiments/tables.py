@@ -48,8 +48,8 @@ def comparison(groups):
     return [
         {"experiment": name, **row}
         for name, own in groups.items()
-        # The search has a page of its own, and its best rows are in Table 1.
-        if name not in ("protocol", "rivals")
+        # Searches have pages of their own; the best protocol is in Table 1.
+        if name not in ("protocol", "recurrent", "rivals")
         for row in _table(_COMPARISON, [g for g in own if g.run.row.paper])
     ]
 

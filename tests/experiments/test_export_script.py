@@ -116,29 +116,11 @@ def test_times_stand_beside_those_of_the_dense_network(exported):
             assert ratio == ratio_of_100 == "1.00"
 
 
-def test_earlier_exports_are_replaced_only_if_asked_to(place):
-    flags = (
-        "--model_file=model.keras",
-        "--dataset=mnist_5k",
-        "--export_dir=again",
-        *_QUICK,
-    )
-    file = place / "again" / "sparse_saved_model" / "saved_model.pb"
-    file.parent.mkdir(parents=True)
-    file.write_text("earlier")
-    status, output = run_forked("export.py", *flags, cwd=place)
-    assert status == 1, output
-    assert "with `overwrite` hold an earlier export" in output
-    assert file.read_text() == "earlier"
-    status, output = run_script("export.py", *flags, "--overwrite", cwd=place)
-    assert status == 0, output
-    assert file.stat().st_size > 1_000
-
-
 def test_quantised_exports_are_measured(place):
     status, output = run_script(
         "export.py",
-        "--run_dir=run",
+        "--model_file=model.keras",
+        "--dataset=mnist_5k",
         "--format=litert",
         "--quantization=int8",
         "--export_dir=int8",
@@ -148,19 +130,6 @@ def test_quantised_exports_are_measured(place):
     assert status == 0, output
     cells = networks_of(output)["litert", "pruned"]
     assert 0 < float(cells[1]) < 1
-
-
-def test_another_backend_is_refused_at_once(place):
-    pytest.importorskip("jax")
-    status, output = run_script(
-        "export.py",
-        "--run_dir=run",
-        "--export_dir=jax",
-        cwd=place,
-        KERAS_BACKEND="jax",
-    )
-    assert status == 1, output
-    assert output.endswith("backend=jax\n")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import pathlib
 
 import numpy as np
 import pytest
@@ -20,48 +21,15 @@ def line(name, run, **result):
     return records.line_of(name, run, result)
 
 
-def test_a_line_has_all_settings():
-    run = run_of("table_1", "^lenet_300_100-0.95-seed1$")
-    written = line("table_1", run, test_error=1.5)
-    assert json.loads(json.dumps(written)) == {
-        "experiment": "table_1",
-        "row": "lenet_300_100-0.95",
-        "backend": "tensorflow",
-        "shortened": False,
-        "model": "lenet_300_100",
-        "dataset": "mnist",
-        "recipe": {
-            "steps": 60_000,
-            "batch_size": 100,
-            "learning_rate": 0.1,
-            "drops": [25_000, 50_000],
-            "decay": 0.1,
-            "optimizer": "sgd",
-            "momentum": 0.9,
-            "l2": 2.5e-4,
-        },
-        "sparsity": 0.95,
-        "seed": 1,
-        "score_batch_size": 100,
-        "criterion": "snip",
-        "reinit": False,
-        "kernel_initializer": "lecun",
-        "train_initializer": None,
-        "bias_initializer": "zeros",
-        "validate_every": 1_000,
-        "data_dir": None,
-        "pruned_model": None,
-        "random_labels": False,
-        "score_label": None,
-        "batch_norm": False,
-        "conv_activation": None,
-        "prune_last_layer": True,
-        "prune_biases": True,
-        "validation_fraction": 0.1,
-        "method": "snip",
-        "method_options": [],
-        "test_error": 1.5,
-    }
+@pytest.mark.parametrize("name", paper.EXPERIMENTS)
+def test_every_recorded_line_is_a_run_of_its_experiment(name):
+    """Whatever a field or a row was called when it was written."""
+    results = pathlib.Path(__file__).parents[2] / "results"
+    for recorded in records.read(results / f"{name}.jsonl"):
+        found = records.run_of(name, recorded)
+        assert found, recorded["row"]
+        assert found.is_shortened == recorded["shortened"]
+        assert recorded["experiment"] == name
 
 
 def test_the_settings_come_back_from_a_line():

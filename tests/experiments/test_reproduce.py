@@ -42,19 +42,14 @@ def campaign_of(name, path, planned, **options):
 @pytest.mark.parametrize(
     ("name", "only"),
     [
-        ("figure_1", "lenet_300_100-0.9-seed"),
-        ("table_1", "lenet_5_caffe-0.99-seed"),
-        ("ablations", "0.95-random-biases"),
         ("protocol", "lenet_300_100-0.95-bn-reinit-20k"),
-        ("table_2", "gru_s-0.95"),
         ("figure_2", "^mnist-class3"),
         ("figure_3", "on-10-"),
         ("table_3", "lstm_s-rn"),
         ("figure_4", "sparse-random"),
-        ("controls", "lenet_300_100-0.98-reinit"),
     ],
 )
-def test_each_experiment_runs_and_is_drawn(name, only, tmp_path):
+def test_each_kind_of_run_is_done_and_drawn(name, only, tmp_path):
     small = dict(_SMALL)
     if name == "figure_2":
         del small["steps"]  # there are none

@@ -1,6 +1,5 @@
 import contextlib
 import hashlib
-import json
 import os
 
 import keras
@@ -214,12 +213,6 @@ def test_another_run_goes_on_if_asked_to_and_what_differs_is_noted(stopped):
     ]
 
 
-def test_json_is_what_it_was(tmp_path):
-    path = tmp_path / "result.json"
-    run_directory.write_json(path, {"errors": [1.5]})
-    assert json.loads(path.read_text()) == {"errors": [1.5]}
-
-
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_another_programs_config_is_no_run(overwrite, tmp_path):
     """As in the directory of another library's model."""
@@ -237,10 +230,6 @@ def test_other_files_beside_a_run_stay(finished):
     (finished / "notes.txt").write_text("the best one so far")
     create(finished, overwrite=True)
     assert sorted(os.listdir(finished)) == ["config.json", "notes.txt"]
-
-
-def test_the_config_comes_back(finished):
-    assert run_directory.read_config(finished)["seed"] == 3
 
 
 def test_other_directories_have_no_settings(tmp_path):

@@ -10,7 +10,6 @@ import pytest
 from conftest import run_forked, run_script
 
 import snip_tf
-from snip_tf.experiments import run_directory
 
 _RUN = ("--dataset=mnist_5k", "--steps=40", "--validate_every=20")
 _RUN += ("--validation_fraction=0",)
@@ -55,27 +54,6 @@ def test_prune_writes_a_network_with_exactly_kappa_weights(place):
     model = keras.models.load_model(place / "pruned" / "model.keras")
     assert snip_tf.summary(model).kept == 13_331
     assert result_of(place / "pruned")["kept"] == 13_331
-
-
-def test_prune_waits_for_no_run_that_is_going_on(tmp_path):
-    fcntl = pytest.importorskip("fcntl")
-    place = tmp_path / "run"
-    with run_directory.opened(place, {}, {"seed": 3}):
-        (place / "model.keras").write_text("of the run")
-    descriptor = os.open(place, os.O_RDONLY)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    status, output = run_forked(
-        "prune.py",
-        "--model=lenet_300_100",
-        "--dataset=mnist_5k",
-        "--sparsity=0.9",
-        "--run_dir=run",
-        cwd=tmp_path,
-    )
-    os.close(descriptor)
-    assert status == 1, output
-    assert "error: Runs side by side must have directories of" in output
-    assert (place / "model.keras").read_text() == "of the run"
 
 
 def test_training_goes_on_from_the_pruned_model(place):
