@@ -39,6 +39,8 @@ def replaced(path, *, keep=None, make_parents=True):
     old = pathlib.Path(beside) / "old" / path.name
     try:
         yield new
+        if path.exists():
+            shutil.copymode(path, new)
         _sync(new)
         if not (path.is_dir() and new.is_dir()):
             if keep and path.exists():

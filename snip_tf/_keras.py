@@ -91,6 +91,11 @@ def track(layer, variable):
     unlocked(layer)._track_variable(variable)
 
 
+def variable_lists(layer):
+    """Returns the lists of a layer's own variables, trainable ones first."""
+    return layer._trainable_variables, layer._non_trainable_variables
+
+
 def place_alike(variable, like):
     """Places a variable on the devices as another one of its shape."""
     layout = getattr(like, "_layout", None)
@@ -113,6 +118,29 @@ def compute_loss(model, x, y, outputs, sample_weight, training):
     return unscale_loss_for_distribution(
         model._compute_loss(x, y, outputs, sample_weight, training=training)
     )
+
+
+def optimizers_of(optimizer, weights):
+    """Returns the optimizers that train weights, without what wraps them."""
+    # Under mixed precision Keras wraps it.
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    chosen_for = getattr(optimizer, "_optimizer_map", None)
+    if chosen_for is None:
+        return [optimizer]
+    return [chosen_for(weight) for weight in weights]
+
+
+def slots(optimizer):
+    """Yields (weight, variable) for all that an optimizer keeps of weights."""
+    weights = optimizer._trainable_variables
+    for kept in vars(optimizer).values():
+        if isinstance(kept, list) and len(kept) == len(weights):
+            for weight, slot in zip(weights, kept, strict=True):
+                if isinstance(slot, keras.Variable) and slot is not weight:
+                    yield weight, slot
+    inner = getattr(optimizer, "inner_optimizer", None)
+    for each in [inner] if inner else getattr(optimizer, "optimizers", ()):
+        yield from slots(each)
 
 
 def forget_optimizer(model):

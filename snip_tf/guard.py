@@ -9,7 +9,7 @@ import warnings
 import keras
 import numpy as np
 
-from snip_tf import _batches, _checks, layers
+from snip_tf import _batches, _checks, _keras, layers
 from snip_tf._keeping import left_as_it_was
 
 _EXAMPLES = 8  # enough to tell a network that is dead, at little cost
@@ -111,9 +111,9 @@ def _differ(examples):
 def warn_of_optimizer(model):
     """Warns of a compiled optimizer that does not leave removed weights."""
     optimizer = getattr(model, "optimizer", None)
-    # Under mixed precision Keras wraps it.
-    name = type(getattr(optimizer, "inner_optimizer", optimizer)).__name__
-    if name in _UNFIT:
+    weights = [weight for weight, _ in layers.masked_weights(model)]
+    every = _keras.optimizers_of(optimizer, weights)
+    for name in sorted({type(each).__name__ for each in every} & set(_UNFIT)):
         warnings.warn(
             f"Keras' {name} {_UNFIT[name]}: train a pruned model with another "
             "optimizer.",
@@ -128,10 +128,9 @@ def forget_removed(model):
     would not, and Ftrl's must not be zero.
     """
     optimizer = getattr(model, "optimizer", None)
-    for weight, mask in layers.masked_weights(model) if optimizer else ():
-        prefix = f"{weight.path.replace('/', '_')}_"
-        for slot in optimizer.variables:
-            of_weight = slot.name.startswith(prefix)
-            is_sum = slot.name == f"{prefix}accumulator"
-            if of_weight and slot.shape == weight.shape and not is_sum:
-                slot.assign(slot * keras.ops.cast(mask, slot.dtype))
+    masks = {id(weight): mask for weight, mask in layers.masked_weights(model)}
+    for weight, slot in _keras.slots(optimizer) if optimizer else ():
+        mask = masks.get(id(weight))
+        is_sum = slot.name == f"{weight.path.replace('/', '_')}_accumulator"
+        if mask is not None and slot.shape == mask.shape and not is_sum:
+            slot.assign(slot * keras.ops.cast(mask, slot.dtype))

@@ -67,14 +67,14 @@ def prune(
     _checks.check_one_of("reinit", reinit, (True, False))
     score = scores.get(criterion)
     # What is not ours may score whatever it likes in a step.
-    is_ours = criterion in scores.SCORES
-    with gradients.reusing() if is_ours else contextlib.nullcontext():
+    name = criterion if isinstance(criterion, str) else None
+    with gradients.reusing() if name else contextlib.nullcontext():
         masks = stepwise.masks_of(
             model,
             lambda: score(model, x, y, **options),
             sparsity,
-            steps=stepwise.STEPS.get(criterion, 1) if steps is None else steps,
-            between=criterion in stepwise.REGROWING,
+            steps=stepwise.STEPS.get(name, 1) if steps is None else steps,
+            between=name in stepwise.REGROWING,
             regrow=regrow,
             min_kept=min_kept,
         )

@@ -49,6 +49,10 @@ class Rebuilt:
             ],
         }
 
+    def __reduce__(self):
+        """Pickles as Keras does, without naming a class that is made here."""
+        return keras.Layer._unpickle_model, super().__reduce__()[1]
+
     @classmethod
     def from_config(cls, config):
         """Returns the layer, its parts masked as soon as they are built."""

@@ -122,12 +122,21 @@ def _mask_gradient(model, loss, training):
     return gradient_of
 
 
-def loss_of(model, loss=None, *, training=False, of=None, temperature=None):
+def loss_of(
+    model,
+    loss=None,
+    *,
+    training=False,
+    of=None,
+    temperature=None,
+    with_added=True,
+):
     """Returns the loss of a model as a function that changes nothing in it.
 
     It takes (values, x, y, sample_weight=None), values of the variables `of`,
     by default the masks, and returns a scalar tensor. Outputs are divided by
-    `temperature`. See `sensitivity` for the other arguments and errors.
+    `temperature`. `with_added` says whether what layers add to a `loss` that is
+    given counts. See `sensitivity` for the other arguments and errors.
     """
     of = of or [mask for _, mask in layers.masked_weights(model)]
     _batches.check_can_score(model, loss)
@@ -152,7 +161,7 @@ def loss_of(model, loss=None, *, training=False, of=None, temperature=None):
             value = _keras.compute_loss(
                 judge, x, y, outputs, sample_weight, training
             )
-            if judge is not model and model.losses:
+            if judge is not model and with_added and model.losses:
                 value += keras.ops.sum(
                     [keras.ops.sum(added) for added in model.losses]
                 )

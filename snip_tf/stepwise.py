@@ -5,9 +5,11 @@ With sensitivities this is iterative SNIP, or FORCE where weights may come back
 SynFlow (Tanaka et al. 2020).
 """
 
+import collections
+
 import numpy as np
 
-from snip_tf import _checks, guard, layers, schedules
+from snip_tf import _checks, _keras, guard, layers, schedules
 from snip_tf.masks import get_masks, keep_top, kept_weights
 
 # In how many steps `prune` takes a score by default, if not at once, and of
@@ -87,28 +89,38 @@ def groups(model, sparsity):
     Args:
         model: A built Keras model with masked layers.
         sparsity: The fraction of all masked weights to remove, in [0, 1): one
-            group without a name. Or a dict of them by the names of layers.
+            group without a name. Or a dict of them by the names of layers,
+            each with all that is inside of it.
 
     Raises:
-        ValueError: If a name is not that of one masked layer.
+        ValueError: If a name is not that of one layer with masks, or a weight
+            is in two groups.
     """
     owners = [
-        layer
+        id(layer)
         for layer in layers.masked_layers(model)
         for _ in layer.masked_weights()
     ]
     if not isinstance(sparsity, dict):
         return [(None, list(range(len(owners))), sparsity)]
-    parts = []
+    named = collections.defaultdict(list)
+    for layer in _keras.all_layers(model)[1:]:
+        inside = set(map(id, _keras.all_layers(layer)))
+        indices = [i for i, owner in enumerate(owners) if owner in inside]
+        if indices:
+            named[layer.name].append(indices)
+    parts, left = [], set(range(len(owners)))
     for name, fraction in sparsity.items():
-        indices = [i for i, own in enumerate(owners) if own.name == name]
-        if len({id(owners[index]) for index in indices}) != 1:
-            names = ", ".join(dict.fromkeys(layer.name for layer in owners))
+        found = named.get(name, ())
+        if len(found) != 1 or not left.issuperset(found[0]):
+            names = ", ".join(one for one in named if len(named[one]) == 1)
             raise ValueError(
-                "`sparsity` by layer must name masked layers, each the only "
-                f"one of its name: of {names}. Received: {name!r}"
+                "`sparsity` by layer must name layers with masks, each the "
+                "only one of its name and none inside of another: of "
+                f"{names}. Received: {name!r}"
             )
-        parts.append((name, indices, fraction))
+        left.difference_update(found[0])
+        parts.append((name, found[0], fraction))
     return parts
 
 

@@ -1,6 +1,7 @@
 """`masked` and `strip` in place, over all the ways to put a model together."""
 
 import copy
+import pickle
 import subprocess
 import sys
 
@@ -986,3 +987,51 @@ def test_stripped_file_loads_where_snip_tf_is_never_imported(tmp_path):
     found = np.load(tmp_path / "y.npz").values()
     for one, expected in zip(found, outputs_of(model), strict=True):
         np.testing.assert_allclose(one, expected, rtol=1e-6, atol=1e-6)
+
+
+class Gated(keras.layers.Dense):
+    """A `Dense` with a weight more, which the stock class does not know."""
+
+    def build(self, shape):
+        super().build(shape)
+        self.gate = self.add_weight(shape=(shape[-1], self.units), name="gate")
+
+    def call(self, x):
+        return super().call(x) * keras.ops.sigmoid(x @ self.gate)
+
+
+def test_another_weight_of_a_masked_layer_is_told_of():
+    model = keras.Sequential([keras.Input((6,)), Gated(5, name="gated")])
+    with pytest.warns(UserWarning, match=r"^30 weights get no mask.*gated \("):
+        snip_tf.masked(model)
+    assert str(snip_tf.summary(model)).endswith(
+        "not masked: 30 weights in gated"
+    )
+
+
+class Frozen(layers.Dense):
+    """A masked layer that makes a variable after its masks."""
+
+    def build(self, shape):
+        super().build(shape)
+        self.more = self.add_weight(
+            name="more", shape=self._kernel.shape, trainable=False
+        )
+
+
+def test_undoing_strip_leaves_variables_in_their_order():
+    """Files of weights have no other names for them."""
+    model = keras.Sequential([keras.Input((6,)), Frozen(4)])
+    before = [id(variable) for variable in model.variables]
+    with conversion.stripped(model):
+        assert len(model.variables) == 3
+    assert [id(variable) for variable in model.variables] == before
+
+
+def test_a_masked_subclassed_model_is_pickled_as_the_stock_one_is():
+    model = prune_at_random(snip_tf.masked(built(self_made)))
+    again = pickle.loads(pickle.dumps(model))
+    assert type(again) is type(model)
+    assert snip_tf.model_sparsity(again) == snip_tf.model_sparsity(model)
+    for one, other in zip(outputs_of(again), outputs_of(model), strict=True):
+        np.testing.assert_array_equal(one, other)

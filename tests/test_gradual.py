@@ -199,3 +199,30 @@ def test_resnet_20_is_pruned_to_90_percent_on_cifar_10(kept_by_step):
         for step in range(1, 101)
     }
     assert history.history["accuracy"][-1] > 0.15
+
+
+def test_a_layer_is_named_with_all_that_is_inside():
+    model = keras.Sequential(
+        [
+            keras.Input((5, 3)),
+            snip_tf.layers.LSTM(4, return_sequences=True, name="one"),
+            keras.layers.Bidirectional(snip_tf.layers.LSTM(4), name="both"),
+            snip_tf.layers.Dense(2, name="logits"),
+        ]
+    )
+    sparsities = {"one": 0.5, "both": 0.9}
+    masks = snip_tf.prune(
+        model, None, sparsity=sparsities, criterion="magnitude"
+    )
+    left = [sum(map(np.sum, m)) for m in (masks[:2], masks[2:6], masks[6:])]
+    assert left == [0.5 * 112, 26, 16]  # 26 of 256: halves are kept
+    for name in ("lstm_cell", "both_and_more"):
+        sparsities = {"both": 0.9, name: 0.5}
+        message = f"none inside of another: of one, both, .*'{name}'"
+        with pytest.raises(ValueError, match=message):
+            snip_tf.prune(
+                model, None, sparsity=sparsities, criterion="magnitude"
+            )
+    sparsities = {"both": 0.9, "forward_lstm": 0.5}
+    with pytest.raises(ValueError, match="Received: 'forward_lstm'"):
+        snip_tf.prune(model, None, sparsity=sparsities, criterion="magnitude")

@@ -181,6 +181,53 @@ def test_a_wrapped_optimizer_is_warned_of(small_model, small_batch):
     assert places(warned, "Muon") == {__file__}
 
 
+def test_an_optimizer_for_some_weights_is_warned_of(small_model, small_batch):
+    """Which Keras makes at the first step."""
+    fast, adam = keras.optimizers.Muon(), keras.optimizers.Adam()
+    several = keras.optimizers.MultiOptimizer(
+        lambda weight: fast if "hidden/kernel" in weight.path else adam
+    )
+    small_model.compile(several, CROSS_ENTROPY)
+    with pytest.warns(UserWarning, match="Muon moves"):
+        snip_tf.prune(small_model, *small_batch, sparsity=0.25)
+
+
+def test_what_is_kept_of_other_weights_of_the_same_path_stays():
+    """In two nested models whose layers have the same names."""
+    inputs = keras.Input((6,))
+    parts = []
+    for _ in range(2):
+        own = keras.Input((6,))
+        parts.append(keras.Model(own, layers.Dense(6, name="same")(own)))
+    outputs = L.Concatenate()([part(inputs) for part in parts])
+    model = keras.Model(inputs, outputs)
+    optimizer = keras.optimizers.LossScaleOptimizer(
+        keras.optimizers.Adam(use_ema=True)
+    )
+    model.compile(optimizer, "mse")
+    x = np.random.default_rng(0).normal(size=(32, 6))
+    model.fit(x, np.hstack([x, -x]), verbose=0)
+    of_kernels = [v for v in optimizer.variables if v.shape == (6, 6)]
+    assert len(of_kernels) == 2 * 3 and all(v.numpy().all() for v in of_kernels)
+    masks = [np.ones((6, 6)), np.ones((6, 6))]
+    masks[0][:3] = 0
+    snip_tf.set_masks(model, masks)
+    left = sorted(np.count_nonzero(v) for v in of_kernels)
+    assert left == [18] * 3 + [36] * 3
+
+
+def test_the_guard_knows_axes_that_inputs_and_outputs_share():
+    """As of heads that each have a kernel of their own."""
+    inputs = keras.Input((4, 8))
+    dense = layers.EinsumDense("bhd,hdk->bhk", output_shape=(4, 6))
+    model = keras.Model(inputs, dense(inputs))
+    snip_tf.prune(
+        model, None, sparsity=0.85, criterion="random", min_kept=1, seed=0
+    )
+    (mask,) = snip_tf.get_masks(model)
+    assert mask.sum() == 29 and mask.any(axis=1).all()
+
+
 OPTIMIZERS = {
     name
     for name, value in vars(keras.optimizers).items()

@@ -69,3 +69,31 @@ def test_a_loss_is_taken_in_a_mode():
     x, y = np.ones((3, 2)), np.zeros((3, 1))
     loss = _keras.compute_loss(model, x, y, model(x), None, True)
     np.testing.assert_allclose(loss, np.mean(np.array(model(x)) ** 2))
+
+
+def test_an_optimizer_has_lists_of_what_it_keeps_of_each_weight(model):
+    adam, wrapped = keras.optimizers.Adam(use_ema=True), keras.optimizers.SGD
+    for optimizer, each in (
+        (keras.optimizers.LossScaleOptimizer(adam), 3),
+        (keras.optimizers.MultiOptimizer(lambda _: model.own), 1),
+    ):
+        model.own = wrapped(momentum=0.9)
+        optimizer.build(model.trainable_variables)
+        found = [weight for weight, _ in _keras.slots(optimizer)]
+        assert len(found) == each * len(model.trainable_variables)
+        assert {id(weight) for weight in found} == {
+            id(weight) for weight in model.trainable_variables
+        }
+        assert all(w.shape == s.shape for w, s in _keras.slots(optimizer))
+    (own,) = set(_keras.optimizers_of(optimizer, model.trainable_variables))
+    assert own is model.own
+
+
+def test_the_lists_of_a_layers_variables_are_the_layers_own():
+    layer = keras.layers.BatchNormalization()
+    layer.build((None, 3))
+    trained, others = _keras.variable_lists(layer)
+    assert [variable.name for variable in trained] == ["gamma", "beta"]
+    others[:] = others[::-1]
+    names = [variable.name for variable in layer.non_trainable_variables]
+    assert names == ["moving_variance", "moving_mean"]

@@ -106,9 +106,7 @@ def twin_of(layer, changes):
             for key, value in config.items()
             if isinstance(value, (str, dict)) and _is_object(layer, key)
         }
-        if objects:
-            return type(layer)(**{**config, **objects})
-        return type(layer).from_config(config)
+        return type(layer).from_config({**config, **objects})
     except Exception:  # whatever a layer's own code raises
         if getattr(layer, "weights", []):
             raise

@@ -84,6 +84,11 @@ def export(
         dense=dense,
     )
     _check_options(model, format, options)
+    if "://" in str(directory):  # which would be a directory of that name
+        raise ValueError(
+            "`directory` must be on a local disk. Received: "
+            f"directory={directory}"
+        )
     # A link is followed: what it leads to is replaced.
     with _checks.naming(directory=directory):
         directory = pathlib.Path(directory).resolve()
@@ -151,6 +156,11 @@ def _check_directory(directory, overwrite):
     """Refuses to replace what is no earlier export, or not to be replaced."""
     if not directory.exists():
         return
+    if directory == pathlib.Path.cwd():  # its place is taken by another one
+        raise ValueError(
+            "`directory` must be another than the working directory. Received: "
+            f"directory={str(directory)!r}"
+        )
     inside = directory.iterdir() if directory.is_dir() else [directory]
     names = {path.name for path in inside}
     is_export = any(

@@ -21,6 +21,8 @@ from snip_tf.exporting.litert_sparse import stored_weights, with_sparse_weights
 
 __all__ = ["QUANTIZATIONS", "convert", "interpreter", "stored_weights"]
 
+# What LiteRT does not multiply.
+_NOT_MULTIPLIED = ("float16", "bfloat16", "float64")
 # What a file can be quantised to.
 QUANTIZATIONS = ("float16", "int8")
 
@@ -30,7 +32,7 @@ def convert(model, *, quantization=None, calibration_data=None, dense=False):
 
     It needs no more than LiteRT's own ops. Recurrent layers become one loop
     over time, so a weight is in the file once, and for any batch size. What
-    computes in 16 bits under mixed precision does so in 32.
+    computes in 16 or 64 bits does so in 32.
 
     Args:
         model: A built model of plain Keras layers. It is left as it is.
@@ -55,8 +57,8 @@ def convert(model, *, quantization=None, calibration_data=None, dense=False):
     _check_options(model, quantization, calibration_data)
     layers = _keras.all_layers(model)
     in_float32 = overriding.overridden(
-        [layer for layer in layers if "16" in layer.compute_dtype],
-        _keras.DTYPE_POLICY,  # LiteRT multiplies no halves
+        [layer for layer in layers if layer.compute_dtype in _NOT_MULTIPLIED],
+        _keras.DTYPE_POLICY,
         lambda *_: _Float32("float32"),
     )
     # From concrete functions the converter would lose the weights of Keras 3.

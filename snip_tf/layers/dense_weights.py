@@ -3,7 +3,6 @@
 import math
 
 from snip_tf import _keras
-from snip_tf.layers.base import MaskedLayer
 
 # Weights that multiply no inputs, whatever their number of axes.
 NO_KERNELS = (
@@ -27,16 +26,13 @@ def kernels_left_dense(model, found=None):
     """
     counts = {}
     for layer in _keras.all_layers(model) if found is None else found:
-        if isinstance(layer, MaskedLayer):
-            continue
-        inside = {
-            id(weight)
-            for inner in _keras.sublayers(layer)
-            for weight in inner.weights
-        }
+        pairs = getattr(layer, "masked_weights", list)()
+        known = {id(variable) for pair in pairs for variable in pair}
+        for inner in _keras.sublayers(layer):
+            known.update(id(weight) for weight in inner.weights)
         for weight in layer.weights:
             is_kernel = len(weight.shape) > 1 and weight.name not in NO_KERNELS
-            if is_kernel and id(weight) not in inside:
+            if is_kernel and id(weight) not in known:
                 place = path_in(model, weight).rpartition("/")[0] or layer.name
                 counts[place] = counts.get(place, 0) + math.prod(weight.shape)
     return counts

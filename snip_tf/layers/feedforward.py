@@ -18,11 +18,13 @@ class EinsumDense(MaskedLayer, keras.layers.EinsumDense):
         """Returns (input axes, output axes) of the kernel, by the equation."""
         if weight.name == "bias":
             return None
-        inputs, kernel = self.equation.split("->")[0].split(",")
-        axes = [], []
-        for axis, letter in enumerate(kernel.strip()):
-            axes[letter not in inputs].append(axis)
-        return tuple(map(tuple, axes))
+        given, outputs = self.equation.split("->")
+        inputs, kernel = given.split(",")
+        # An axis of both counts both, as that of a depthwise kernel.
+        return tuple(
+            tuple(i for i, letter in enumerate(kernel.strip()) if letter in own)
+            for own in (inputs, outputs)
+        )
 
 
 @masks("embeddings")

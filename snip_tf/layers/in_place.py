@@ -35,6 +35,7 @@ def take_masks(layer):
     """
     own, masked_class = vars(layer), type(layer)
     before = dict(own)
+    in_order = [list(found) for found in _keras.variable_lists(layer)]
     stored_values = [
         (weight, keras.ops.convert_to_numpy(weight))
         for weight, _ in layer.masked_weights()
@@ -75,8 +76,12 @@ def take_masks(layer):
         become(layer, masked_class)
         own.clear()
         own.update(before)
-        for variable in removed:  # the last of their kind, as before
+        for variable in removed:
             _keras.track(layer, variable)
+        for found, order in zip(
+            _keras.variable_lists(layer), in_order, strict=True
+        ):
+            found[:] = order
         for weight, value in stored_values:
             weight.assign(value)
 

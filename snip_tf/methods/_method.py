@@ -23,7 +23,7 @@ class Method(keras.callbacks.Callback):
         model: A built Keras model with masked layers, on TensorFlow.
 
     Raises:
-        ValueError: If it has none, or another backend.
+        ValueError: If it has none, is pruned, or has another backend.
     """
 
     def __init__(self, model):
@@ -34,6 +34,11 @@ class Method(keras.callbacks.Callback):
                 f"backend={keras.backend.backend()}"
             )
         self._pairs = layers.masked_weights(model)
+        if not all(keras.ops.all(mask) for _, mask in self._pairs):
+            raise ValueError(
+                "`model` must be dense: this method would bring back what was "
+                f"removed. Received: model={model.name!r}, which is pruned"
+            )
         self._weights = [weight for weight, _ in self._pairs]
         self._owners = [
             layer

@@ -68,7 +68,10 @@ def grasp(
     def hessian_times(flow, batch):
         def along_flow(values):
             parts = zip(gradient_at(values, batch), flow, strict=True)
-            return sum(keras.ops.sum(own * g) for own, g in parts)
+            return sum(
+                keras.ops.cast(keras.ops.sum(own * g), "float32")
+                for own, g in parts
+            )
 
         values = gradients.tensors_of(weights)
         return gradients.value_and_gradient(along_flow, values)[1]

@@ -40,8 +40,10 @@ def obd(model, x, y=None, *, loss=None, training=False, seed=None):
     """
     del seed
     weights = [weight for weight, _ in layers.masked_weights(model)]
-    of_class = scoring.loss_of(model, loss, training=training, of=weights)
-    compiled = model.loss if loss is None else loss
+    compiled = getattr(model, "loss", None) if loss is None else loss
+    of_class = scoring.loss_of(  # -log p alone, without weights and penalties
+        model, compiled, training=training, of=weights, with_added=False
+    )
     shape = getattr(model, "output_shape", None)
     if not _batches.is_sparse(compiled) or len(shape or ()) != 2:
         raise ValueError(

@@ -40,6 +40,11 @@ def synflow(model, x=None, y=None, *, loss=None, training=False, seed=None):
     """
     del loss, training, seed
     weights = [weight for weight, _ in layers.masked_weights(model)]
+    if x is None and not getattr(model, "inputs", None):
+        raise ValueError(
+            "`x` must be given for a model that does not know its inputs. "
+            f"Received: x=None, model={model.name!r}"
+        )
     if x is None:
         x = model.input if len(model.inputs) > 1 else model.inputs[0]
     x = _batches.first_inputs(x, y)
@@ -59,7 +64,11 @@ def synflow(model, x=None, y=None, *, loss=None, training=False, seed=None):
             own = [*absolute, *zip(weights, values, strict=True)]
             with keras.StatelessScope(own):
                 outputs = keras.tree.flatten(model(ones, training=False))
-            return sum(map(keras.ops.sum, outputs))
+            # They may be of several types.
+            return sum(
+                keras.ops.cast(keras.ops.sum(each), "float32")
+                for each in outputs
+            )
 
         values = list(map(keras.ops.abs, gradients.tensors_of(weights)))
         return gradients.value_and_gradient(flow, values)[1]

@@ -953,3 +953,49 @@ def test_for_training_a_constrained_layer_is_left_whole():
     )
     _random_masks(model, 0.8, np.random.default_rng(0))
     assert _units(snip_tf.compact(model, for_training=True))[0] == (4, 6)
+
+
+@keras.saving.register_keras_serializable("test_compaction")
+class Units(keras.layers.Layer):
+    """A layer whose config has other names than its constructor."""
+
+    def __init__(self, number, activation=None, **options):
+        super().__init__(**options)
+        self.number = number
+        self.activation = keras.activations.get(activation)
+
+    def build(self, shape):
+        self.w = self.add_weight(shape=(shape[-1], self.number), name="w")
+
+    def call(self, x):
+        return self.activation(x @ self.w)
+
+    def get_config(self):
+        activation = keras.activations.serialize(self.activation)
+        own = {"count": self.number, "activation": activation}
+        return {**super().get_config(), **own}
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        return cls(config.pop("count"), **config)
+
+
+@pytest.mark.filterwarnings(WHOLE)
+def test_a_layer_is_made_again_by_its_own_from_config():
+    model = keras.Sequential(
+        [
+            keras.Input((6,)),
+            layers.Dense(
+                5, kernel_initializer=lambda s, dtype: keras.ops.ones(s)
+            ),
+            keras.layers.Lambda(lambda x: 2 * x),
+            Units(4, "relu"),
+            layers.Dense(3),
+        ]
+    )
+    snip_tf.prune(model, None, sparsity=0.6, criterion="random", seed=0)
+    x = np.random.default_rng(0).normal(size=(BATCH, 6)).astype("float32")
+    np.testing.assert_allclose(
+        _output(snip_tf.compact(model), x), _output(model, x), atol=1e-5
+    )

@@ -267,6 +267,28 @@ def test_an_earlier_export_is_kept_unless_it_is_to_be_overwritten(
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_a_directory_keeps_its_mode(model, tmp_path):
+    (tmp_path / "out").mkdir(mode=0o700)
+    snip_tf.export(model, tmp_path / "out", format="keras")
+    assert (tmp_path / "out").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize(
+    ("directory", "message"),
+    [
+        (".", "another than the working directory. Received: directory='/"),
+        ("gs://bucket/model", "on a local disk. Received: directory=gs://buck"),
+    ],
+)
+def test_places_that_would_be_others_are_refused(
+    directory, message, model, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        snip_tf.export(model, directory, format="keras")
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_export_that_fails_leaves_the_old_one(model, tmp_path, monkeypatch):
     path = snip_tf.export(model, tmp_path / "out", format="keras")
     before = path.read_bytes()

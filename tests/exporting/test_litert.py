@@ -269,13 +269,14 @@ def test_float16_takes_two_bytes_less_an_entry():
     assert full - half == 2 * entries
 
 
-# 16 bits
+# 16 and 64 bits
 
 
 @pytest.mark.parametrize(
-    "policy", ["mixed_float16", "mixed_bfloat16", "float16", "bfloat16"]
+    "policy",
+    ["mixed_float16", "mixed_bfloat16", "float16", "bfloat16", "float64"],
 )
-def test_16_bits_become_float32(policy):
+def test_other_floats_become_float32(policy):
     model = keras.Sequential(
         [
             keras.Input((8, 8, 2)),

@@ -661,3 +661,11 @@ def test_l_obs_refuses_layers_that_it_does_not_know():
         methods.prune_by_l_obs(model, x, sparsity={"hidden": 0.5, "logits": 50})
     for weight, old in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(weight, old)
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_a_block_refuses_a_pruned_model(name):
+    model, _, _ = masked_net()
+    snip_tf.prune(model, None, sparsity=0.5, criterion="magnitude")
+    with pytest.raises(ValueError, match="must be dense: .*which is pruned"):
+        BLOCKS[name](model)

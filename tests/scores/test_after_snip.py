@@ -263,3 +263,59 @@ def test_steps_of_a_model_pruned_before_start_there(small_model, small_batch):
     masks = steps_of("snip", small_model, small_batch, sparsity=0.8, steps=10)
     assert np.all(np.diff([mask.sum() for mask in masks]) <= 0)
     assert masks[-1].sum() == 6
+
+
+def test_obd_is_of_the_probabilities_whatever_else_is_in_the_loss():
+    """Weights of losses and penalties of activations are none of theirs."""
+    generator = np.random.default_rng(0)
+    x, y = generator.normal(size=(4, 6)), generator.integers(0, 3, 4)
+    found = []
+    for penalty, weights in ((None, None), ("l2", None), (None, [4.0])):
+        keras.utils.set_random_seed(0)
+        hidden = layers.Dense(8, "relu", activity_regularizer=penalty)
+        model = keras.Sequential([keras.Input((6,)), hidden, layers.Dense(3)])
+        model.compile(loss=CROSS_ENTROPY, loss_weights=weights)
+        found.append(flat(scores.obd(model, x, y)))
+    np.testing.assert_array_equal(found[1], found[0])
+    np.testing.assert_array_equal(found[2], found[0])
+
+
+@pytest.mark.parametrize("name", ["grasp", "synflow"])
+def test_outputs_and_weights_may_be_of_several_types(name):
+    generator = np.random.default_rng(0)
+    x, y = generator.normal(size=(4, 6)), generator.integers(0, 3, 4)
+    inputs = keras.Input((6,))
+    hidden = layers.Dense(8, "relu", dtype="bfloat16")(inputs)
+    outputs = [
+        layers.Dense(3)(hidden),
+        layers.Dense(3, dtype="float64")(hidden),
+    ]
+    model = keras.Model(inputs, outputs)
+    found = scores.get(name)(model, x, [y, y], loss=[CROSS_ENTROPY] * 2)
+    assert flat(found).sum() == pytest.approx(1, rel=1e-5)
+
+
+def test_synflow_needs_inputs_where_a_model_knows_none(net, examples):
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__(name="own")
+            self.net = net
+
+        def call(self, x):
+            return self.net(x)
+
+    model = Own()
+    model(examples[0])
+    with pytest.raises(ValueError, match="`x` must be given.*model='own'"):
+        scores.synflow(model, None)
+
+
+def test_a_criterion_needs_no_hash(net):
+    class Own:
+        __hash__ = None
+
+        def __call__(self, model, x, y, **options):
+            return scores.magnitude(model, x, y)
+
+    snip_tf.prune(net, None, sparsity=0.5, criterion=Own())
+    assert snip_tf.model_sparsity(net) == pytest.approx(0.5, abs=0.02)
