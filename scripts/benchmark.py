@@ -81,7 +81,9 @@ def main():
     if given.dataset:
         examples = data.load(given.dataset, data_dir=given.data_dir)
     for name in names:
-        sparsity = _SPARSITY.value or runs.SPARSITIES[name]
+        sparsity = _SPARSITY.value
+        if sparsity is None:
+            sparsity = runs.SPARSITIES[name]
         # Apart from each other: what one leaves in the caches slows the next.
         for what in given.what:
             if what == "memory":

@@ -6,7 +6,6 @@ On the 5,000 MNIST images that come with a PyPI package. Ends with a table and
 a picture of the first-layer weights that survived.
 """
 
-import math
 import pathlib
 
 import environment  # noqa: F401
@@ -15,7 +14,7 @@ from absl import flags
 
 import snip_tf
 from snip_tf import training
-from snip_tf.experiments import program, run_flags, runs
+from snip_tf.experiments import method_runs, program, run_flags, runs
 
 run_flags.define_run_dir("runs/demo", "it is replaced.")
 _STEPS = flags.DEFINE_integer(
@@ -35,7 +34,7 @@ def main():
             dataset="mnist_5k",
             recipe=recipe,
             sparsity=sparsity,
-            validate_every=math.gcd(recipe.steps, 500),
+            validate_every=method_runs.period_of(recipe.steps, 500),
         )
         results[name] = runs.run(settings, directory / name, overwrite=True)
     sparse = runs.load_model(directory / "sparse" / "model.keras")

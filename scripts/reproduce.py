@@ -46,7 +46,9 @@ flags.DEFINE_enum(
     ["mnist", "fashion_mnist", "mnist_5k"],
     "What takes the place of MNIST.",
 )
-flags.DEFINE_integer("seeds", None, "By default the experiment's own number.")
+flags.DEFINE_integer(
+    "seeds", None, "By default the experiment's own number.", 1
+)
 flags.DEFINE_string("only", "", "A regular expression: of runs with it.")
 flags.DEFINE_integer("steps", None, "Of each run; by default its row's.", 1)
 flags.DEFINE_enum(
@@ -113,7 +115,8 @@ def main():
         print(work.listing())
         return
     failures = work.execute()
-    report.write(results, name)
+    if failures < len(work.runs):  # else there is nothing to draw
+        report.write(results, name)
     if failures:
         sys.exit(f"{failures} of {len(work.runs)} runs failed.")
 

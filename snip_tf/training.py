@@ -22,8 +22,8 @@ class Recipe:
         steps: The number of iterations, that is batches.
         batch_size: Examples a batch.
         learning_rate: The initial learning rate.
-        drops: The steps at which the learning rate is multiplied by `decay`,
-            ascending.
+        drops: The steps after which, and one more as TensorFlow counts, the
+            learning rate is multiplied by `decay`; ascending.
         decay: See `drops`.
         optimizer: One of OPTIMIZERS. Adam has no momentum argument.
         momentum: Of SGD; never Nesterov's.

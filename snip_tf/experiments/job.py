@@ -47,9 +47,11 @@ def result_of(job, directory):
     settings = records.settings_of(job["settings"])
     if job["sparsities"]:
         return _scored(settings, job["sparsities"])
-    result = runs.run(settings, directory / "run", overwrite=True)
+    path = directory / "run"
+    result = run_directory.finished(path, provenance.identity(settings))
+    result = result or runs.run(settings, path, overwrite=True)
     if job["pictures"]:
-        result |= _pictures(settings, directory / "run" / run_directory.MODEL)
+        result |= _pictures(settings, path / run_directory.MODEL)
     return result
 
 

@@ -11,6 +11,7 @@ import inspect
 
 import keras
 
+from snip_tf import stepwise
 from snip_tf._checks import check_one_of, naming
 from snip_tf.experiments import estimates
 from snip_tf.experiments.method_table import (
@@ -84,7 +85,7 @@ def pretraining_steps(settings):
     return round(part * settings.recipe.steps)
 
 
-def _period(steps, wanted):
+def period_of(steps, wanted):
     """Returns a spacing of validations that divides steps.
 
     It is the nearest below the one that is wanted, if that is no tenth of it;
@@ -119,7 +120,7 @@ def _of_part(settings, recipe, **changes):
     return dataclasses.replace(
         settings,
         recipe=recipe,
-        validate_every=_period(recipe.steps, settings.validate_every),
+        validate_every=period_of(recipe.steps, settings.validate_every),
         method="snip",
         method_options=(),
         **changes,
@@ -141,10 +142,12 @@ def prepared(settings, model, data):
     if method is None:
         return contextlib.nullcontext([])
     recipe = after_pretraining(settings).recipe
-    stage = Stage(settings, recipe, model, data)
+    stage, own = Stage(settings, recipe, model, data), options_of(settings)
+    if isinstance(own.get("sparsity"), dict):
+        stepwise.groups(model, own["sparsity"])
 
     def make():
-        return method.by(**{**method.options(stage), **options_of(settings)})
+        return method.by(**{**method.options(stage), **own})
 
     if inspect.isfunction(method.by):  # L-OBS prunes when it is called
         return _called_first(make)

@@ -9,6 +9,7 @@ import numpy as np
 
 from snip_tf import data as data_module
 from snip_tf import layers, methods, training
+from snip_tf._checks import whole
 from snip_tf.masks import keep_top
 
 
@@ -68,8 +69,8 @@ class Stage:
 
 def _in_rounds(stage):
     """Returns the options of rounds, all of them in the first half."""
-    rounds = options_of(stage.settings).get("rounds", 3)
-    every = max(1, stage.steps // (2 * max(1, rounds)))
+    rounds = whole("rounds", options_of(stage.settings).get("rounds", 3), 1)
+    every = max(1, stage.steps // (2 * rounds))
     return {"sparsity": stage.settings.sparsity, "begin": 0, "every": every}
 
 

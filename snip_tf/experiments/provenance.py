@@ -147,9 +147,13 @@ def _commit():
 
     It ends with "-dirty" if the code was changed since; results do not count.
     """
-    git = ["git", "-C", pathlib.Path(__file__).parents[2]]
+    root = pathlib.Path(__file__).resolve().parents[2]
+    git = ["git", "-C", root]
     ask = functools.partial(subprocess.run, capture_output=True, text=True)
     try:
+        top = ask([*git, "rev-parse", "--show-toplevel"]).stdout.strip()
+        if pathlib.Path(top) != root:  # installed inside another repository
+            return None
         commit = ask([*git, "rev-parse", "--short", "HEAD"]).stdout.strip()
         changes = ask([*git, "diff", "--quiet", "HEAD", "--", *_CODE])
     except OSError:  # no git

@@ -9,7 +9,7 @@ import math
 import statistics
 
 from snip_tf import _atomic, training
-from snip_tf.experiments import paper, rows, runs
+from snip_tf.experiments import paper, rows, run_directory, runs
 
 
 def line_of(experiment_name, run, result):
@@ -39,10 +39,11 @@ def settings_of(values):
 
 def append(path, line):
     """Appends a line to a file, whole or not at all."""
-    written = path.read_text(encoding="utf-8") if path.exists() else ""
-    written += json.dumps(line, separators=(",", ":")) + "\n"
-    with _atomic.replaced(path) as new:
-        new.write_text(written, encoding="utf-8")
+    with run_directory.locked(path.parent, wait=True):
+        written = path.read_text(encoding="utf-8") if path.exists() else ""
+        written += json.dumps(line, separators=(",", ":")) + "\n"
+        with _atomic.replaced(path) as new:
+            new.write_text(written, encoding="utf-8")
 
 
 def read(path):
@@ -119,10 +120,11 @@ class Group:
     def values(self, name):
         """Returns a number of each line; none at all if one line has none.
 
-        `best_test_error` is the least of a line's `test_errors`.
+        `best_test_error` is the least of a line's last five `test_errors`: the
+        authors' code prints the best of the five checkpoints that it keeps.
         """
         if name == "best_test_error":
-            return [min(errors) for errors in self.values("test_errors")]
+            return [min(errors[-5:]) for errors in self.values("test_errors")]
         values = [line.get(name) for line in self.lines]
         return [] if None in values else values
 

@@ -14,9 +14,10 @@ from snip_tf.experiments import (
 
 _ERRORS = (
     "Test errors are in percent, after the last step: mean ± sample standard "
-    "deviation over the seeds. The best on the test set is what the authors' "
-    "code prints: for comparison alone. A difference is our mean less another "
-    "error, with several seeds also in our standard deviations (sd)."
+    "deviation over the seeds. The best of the last five validations on the "
+    "test set is what the authors' code prints: for comparison alone. A "
+    "difference is our mean less another error, with several seeds also in our "
+    "standard deviations (sd)."
 )
 _STRAYS = "lines of runs that are no longer part of the experiment."
 _SHORTENED = "\\* A **shortened schedule**"

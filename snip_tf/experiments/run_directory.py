@@ -74,10 +74,12 @@ def check(path, identity, *, overwrite=False, resume_anyway=False):
             f"hold an earlier run. Received: {path}"
         )
     apart = provenance.differences(identity, config or identity)
-    differs = f"It differs in {', '.join(apart) or f'a damaged {RESULT}'}."
+    differs = f"It differs in {', '.join(apart)}." if apart else "It is this."
     if (path / RESULT).exists():
         if overwrite:
             return False
+        if _json(path / RESULT) is None:
+            differs = f"Its {RESULT} is damaged."
         raise FileExistsError(
             f"{path} already holds a finished run. {differs} Choose another "
             "--run_dir, or pass --overwrite to replace it"
@@ -175,11 +177,11 @@ def opened(path, settings, identity, *, overwrite=False, resume_anyway=False):
 
 
 @contextlib.contextmanager
-def locked(path):
+def locked(path, *, wait=False):
     """Makes a directory and holds it for this process.
 
     Raises:
-        BlockingIOError: If another process holds it.
+        BlockingIOError: If another process holds it and this one cannot wait.
         OSError: If it cannot be made.
     """
     pathlib.Path(path).mkdir(parents=True, exist_ok=True)
@@ -190,7 +192,8 @@ def locked(path):
         descriptor = os.open(path, os.O_RDONLY)
         stack.callback(os.close, descriptor)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            at_once = 0 if wait else fcntl.LOCK_NB
+            fcntl.flock(descriptor, fcntl.LOCK_EX | at_once)
         except BlockingIOError as error:
             raise BlockingIOError(
                 "Runs side by side must have directories of their own "

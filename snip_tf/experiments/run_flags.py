@@ -160,6 +160,8 @@ def settings(model=None):
         raise app.UsageError(
             f"--model must be given: one of {', '.join(models.NAMES)}"
         )
+    if method and not method.images:
+        program.refuse(["score_batch_size"], "This method looks at no batch")
     if not (given.get("sparsity") or method):
         program.refuse(_SCORING, "Without --sparsity nothing is pruned")
     return runs.Settings(**given)

@@ -66,7 +66,7 @@ def run(
         ValueError: If the network does not fit the data or the checkpoint, all
             of those are damaged, or training diverged.
     """
-    kind = {} if train else {"only_pruned": True}
+    kind = {"only_pruned": None if train else True}
     replacing = {"overwrite": overwrite, "resume_anyway": resume_anyway}
     # Refused now, not after minutes of loading and scoring.
     me = provenance.identity(settings, model) | kind

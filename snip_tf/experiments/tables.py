@@ -11,7 +11,7 @@ import statistics
 from snip_tf.experiments import method_runs, rivals
 
 _RUN = ("run", "weights kept", "iterations", "seeds")
-_BEST = "best on the test set"
+_BEST = "best of the last five on the test set"
 _ERRORS = (*_RUN, "test error", "at best validation", _BEST)
 _FITS = (
     *_RUN,

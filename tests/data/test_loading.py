@@ -77,6 +77,12 @@ def test_mean_and_std_are_those_of_the_training_split(mnist_5k):
     np.testing.assert_allclose(mnist_5k.std, [pixels.std()], rtol=1e-6)
 
 
+def test_a_fraction_is_the_number_that_is_written(mnist_5k):
+    """In binary 4,000 times 0.57 is a little less than 2,280."""
+    held_out = data.load("mnist_5k", validation_fraction=0.57).validation
+    assert len(held_out.labels) == 2_280
+
+
 def test_no_image_is_held_out_at_a_fraction_of_0(mnist_5k):
     everything = data.load("mnist_5k", validation_fraction=0)
     assert len(everything.train.labels) == 4000

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from snip_tf.experiments import job, paper
+from snip_tf.experiments import job, paper, runs
 
 
 def test_an_error_is_one_line():
@@ -68,3 +68,12 @@ def test_what_fails_is_told_with_its_surroundings(tmp_path):
     )
     assert reply["backend"] == "tensorflow"
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_is_finished_is_not_done_again(tmp_path, monkeypatch):
+    """As after a process that ended before its reply."""
+    todo = job.job_of(run_of("table_1", only="100-0.95-seed"))
+    done = job.result_of(todo, tmp_path)
+    monkeypatch.setattr(runs, "load_data", None)
+    again = job.result_of(todo, tmp_path)
+    assert again["test_error"] == done["test_error"]

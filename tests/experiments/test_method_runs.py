@@ -163,3 +163,29 @@ def test_l_obs_keeps_of_each_layer_what_is_large_in_the_network():
     for name, own in zip(("fc1", "fc2", "fc3"), sizes, strict=True):
         found = method_table._by_layer(stage)[name]
         assert found == pytest.approx((own < limit).mean())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("rounds=None", "`rounds` must be a whole number .*rounds=None"),
+        ("sparsity={'fc9': 0.9}", "of fc1, fc2, fc3. Received: 'fc9'"),
+    ],
+)
+def test_options_are_refused_before_the_pretraining(options, message, tmp_path):
+    sparsity = 0.0 if "sparsity" in options else 0.9
+    settings = settings_of("lwc", options, sparsity=sparsity)
+    with pytest.raises(ValueError, match=message):
+        runs.run(settings, tmp_path / "run")
+    assert not (tmp_path / "run" / "pretrained").exists()
+
+
+def test_what_was_stopped_after_the_last_step_has_its_last_round(tmp_path):
+    class Stop(keras.callbacks.Callback):
+        def on_train_end(self, logs=None):
+            raise KeyboardInterrupt
+
+    settings = settings_of("lwc", "every=6", "rounds=3")
+    with pytest.raises(KeyboardInterrupt):
+        runs.run(settings, tmp_path, callbacks=[Stop()])
+    assert runs.run(settings, tmp_path)["kept"] == 26_661

@@ -139,6 +139,10 @@ def test_the_commit_is_that_of_the_code_as_it_was_first_asked_for(tmp_path):
         "rev-parse", "--short", "HEAD"
     )
     assert before.surroundings()["commit"] == clean
+    installed = tmp_path / "lib" / "snip_tf" / "experiments" / code.name
+    installed.parent.mkdir(parents=True)
+    shutil.copy(code, installed)
+    assert load(installed).surroundings()["commit"] is None
 
 
 def test_the_backend_is_told_with_its_version():

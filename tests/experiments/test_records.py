@@ -4,6 +4,7 @@ import pathlib
 
 import numpy as np
 import pytest
+from conftest import FORKS
 
 from snip_tf.experiments import paper, records
 
@@ -124,3 +125,18 @@ def test_data_and_backends_are_not_mixed_either():
     groups = [g for g in records.groups("table_2", lines) if g.lines]
     assert [len(group.lines) for group in groups] == [1, 1, 1]
     assert groups[-1].run.settings.dataset == "mnist_5k"  # the row's own first
+
+
+def test_processes_that_append_at_a_time_lose_no_line(tmp_path):
+    path = tmp_path / "lines.jsonl"
+    writers = [FORKS.Process(target=_append, args=(path, n)) for n in range(4)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert len(records.read(path)) == 4 * 10
+
+
+def _append(path, number):
+    for line in range(10):
+        records.append(path, {"line": line, "of": number})

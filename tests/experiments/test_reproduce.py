@@ -360,6 +360,7 @@ def test_a_killed_runner_leaves_whole_lines_and_the_next_one_ends(tmp_path):
             ["--experiment=figure_1", "--draw_only", "--seeds=2"],
             "--draw_only runs nothing, which contradicts --seeds",
         ),
+        (["--experiment=figure_1", "--seeds=0"], "seeds=0: .*positive integer"),
         (
             ["--experiment=figure_1", "--executor=slurm"],
             "value should be one of <local.ray>",

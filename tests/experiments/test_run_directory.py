@@ -172,7 +172,7 @@ def test_the_result_of_the_same_run_is_found(finished):
     assert run_directory.finished(finished.parent, ME) is None
     (finished / "result.json").write_text("")
     assert run_directory.finished(finished, ME) is None
-    with pytest.raises(FileExistsError, match="a damaged result.json.*--over"):
+    with pytest.raises(FileExistsError, match="result.json is damaged.*--over"):
         create(finished)
 
 

@@ -405,6 +405,7 @@ def test_what_cannot_go_on_does_not_even_if_asked_to(tmp_path, monkeypatch):
     before = (path / "config.json").read_text()
     for change, message in (
         ({"validate_every": 15}, "validate_every=15"),
+        ({"validation_fraction": 0.0}, "held out or none .*fraction=0.0"),
         ({"model": "lenet_5_caffe"}, "only with the network and the optimizer"),
     ):
         other = dataclasses.replace(SMALL, **change)
@@ -439,3 +440,11 @@ def test_nothing_is_written_before_there_is_something_to_train(tmp_path):
     with pytest.raises(ValueError, match="for mnist_5k must take images of"):
         runs.run(SMALL, tmp_path / "run", model=model)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_was_only_pruned_is_not_taken_for_trained(tmp_path):
+    runs.run(SMALL, tmp_path, train=False)
+    message = r"finished run. It differs in only_pruned \(there True, here None"
+    with pytest.raises(FileExistsError, match=message):
+        runs.run(SMALL, tmp_path)
+    assert runs.run(SMALL, tmp_path, train=False)["kept"]

@@ -81,6 +81,7 @@ def test_a_run_directory_holds_settings_history_model_and_result(place):
     assert config.pop("snip_tf_run") == 1
     for name in ("start_weights", "data"):
         assert len(config.pop(name)) == 16
+    assert config.pop("only_pruned") is None
     assert config == {name: result[name] for name in config}
     assert result["backend"] == "tensorflow"
     assert config["pruned_model"] == "pruned/model.keras"
@@ -173,6 +174,14 @@ def test_the_same_seed_gives_the_same_run(place):
             "train.py",
             ["--model=lenet_300_100", "--reinit"],
             "Without --sparsity nothing is pruned.*contradicts --reinit",
+        ),
+        (
+            "train.py",
+            [
+                *("--model=lenet_300_100", "--method=dns"),
+                "--score_batch_size=7",
+            ],
+            "looks at no batch, which contradicts --score_batch_size",
         ),
         (
             "train.py",

@@ -69,7 +69,7 @@ def test_damage_costs_no_more_than_it_has_to(tmp_path):
     assert status == 0, output
     assert outcome(run) == undisturbed()
     cut_in_half(run / "result.json")
-    refused(tmp_path, "a damaged result.json")
+    refused(tmp_path, "result.json is damaged")
 
 
 def refused(place, text):
