@@ -104,7 +104,7 @@ def groups(model, sparsity):
     if not isinstance(sparsity, dict):
         return [(None, list(range(len(owners))), sparsity)]
     named = collections.defaultdict(list)
-    for layer in _keras.all_layers(model)[1:]:
+    for layer in _keras.all_layers(model)[1:] or [model]:  # or a layer alone
         inside = set(map(id, _keras.all_layers(layer)))
         indices = [i for i, owner in enumerate(owners) if owner in inside]
         if indices:

@@ -3,6 +3,7 @@
 import math
 
 from snip_tf import _keras
+from snip_tf.layers.base import MaskedLayer
 
 # Weights that multiply no inputs, whatever their number of axes.
 NO_KERNELS = (
@@ -26,7 +27,8 @@ def kernels_left_dense(model, found=None):
     """
     counts = {}
     for layer in _keras.all_layers(model) if found is None else found:
-        pairs = getattr(layer, "masked_weights", list)()
+        is_masked = isinstance(layer, MaskedLayer)
+        pairs = layer.masked_weights() if is_masked else ()
         known = {id(variable) for pair in pairs for variable in pair}
         for inner in _keras.sublayers(layer):
             known.update(id(weight) for weight in inner.weights)
