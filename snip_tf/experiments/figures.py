@@ -193,7 +193,7 @@ def _draw_effects(figure, groups):
         axes.set_title(f"{TITLES[model]}, {steps:,} iterations")
         axes.set_xlabel("effect on the test error (points)")
         axes.grid(alpha=0.3)
-        axes.legend(loc="best")
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
 
 
 _DRAWINGS = {
