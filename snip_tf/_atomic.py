@@ -39,9 +39,9 @@ def replaced(path, *, keep=None, make_parents=True):
     old = pathlib.Path(beside) / "old" / path.name
     try:
         yield new
+        _sync(new)  # before it may be read-only
         if path.exists():
             shutil.copymode(path, new)
-        _sync(new)
         if not (path.is_dir() and new.is_dir()):
             if keep and path.exists():
                 path.replace(keep)
