@@ -67,10 +67,9 @@ def train(
         checkpoints.Checkpoints(directory, progress, settings, saves=resumes),
     ]
     if progress.step == recipe.steps:  # stopped before what comes at the end
-        for each in callbacks:
-            each.set_model(model)
-            each.on_train_begin()
-            each.on_train_end()
+        ends = keras.callbacks.CallbackList(callbacks, model=model)
+        ends.on_train_begin()
+        ends.on_train_end()
     while progress.step < recipe.steps:
         with stopping.saved_first() if resumes else contextlib.nullcontext():
             _fit(

@@ -77,8 +77,7 @@ def _table_1():
     # Also at the paper's rate, at which the authors' code ran and which most
     # of its pruned runs bear.
     for numbers in _LENET_5_CAFFE:
-        name = f"lenet_5_caffe-{numbers[0]:g}-at-0.1"
-        yield row_of("lenet_5_caffe", *numbers, name=name, recipe=_SHORT)
+        yield row_of("lenet_5_caffe", *numbers, variant="at-0.1", recipe=_SHORT)
     for model, every in protocol.TABLE_1.items():
         more = {"recipe": _MNIST, "seeds": _SEEDS[model]}
         for numbers in every:
@@ -158,7 +157,7 @@ def _recurrent():
                 "lstm_s",
                 sparsity,
                 error,
-                name=f"lstm_s-{sparsity:g}-{name}",
+                variant=name,
                 recipe=dataclasses.replace(_SHORT, **recipe),
                 settings=settings,
             )
@@ -264,7 +263,7 @@ EXPERIMENTS = {
             row_of(
                 model,
                 sparsity,
-                name=f"{model}-{sparsity:g}-{name}",
+                variant=name,
                 dataset=dataset,
                 recipe=recipe,
                 settings=settings,

@@ -123,7 +123,7 @@ def preset_row(model, sparsity=0.0, *numbers, **more):
         model,
         sparsity,
         *numbers,
-        name=f"{model}-{sparsity:g}-preset",
+        variant="preset",
         settings=settings_of(PRESETS["paper_lenets"], model, sparsity),
         **more,
     )
@@ -135,7 +135,7 @@ def _row(model, numbers, factors, steps):
         model,
         sparsity,
         error,
-        name="-".join((model, f"{sparsity:g}", *factors, f"{steps // 1_000}k")),
+        variant="-".join((*factors, f"{steps // 1_000}k")),
         recipe=_recipe(steps),
         settings=settings_of(factors, model, sparsity),
     )
@@ -186,7 +186,7 @@ def _ablations():
         yield row_of(
             "lenet_300_100",
             0.95,
-            name=f"lenet_300_100-0.95-{name}",
+            variant=name,
             recipe=dataclasses.replace(steps, **recipe),
             settings=settings,
         )

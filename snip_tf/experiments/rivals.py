@@ -141,7 +141,7 @@ def _scored(model, sparsity, criterion, recipe, dataset="mnist"):
     return row_of(
         model,
         sparsity,
-        name=f"{model}-{sparsity:g}-{criterion}",
+        variant=criterion,
         dataset=dataset,
         recipe=recipe,
         settings={"criterion": criterion},

@@ -147,15 +147,16 @@ def row_of(
     authors=None,
     *,
     name=None,
+    variant="",
     dataset="mnist",
     recipe=None,
     settings=(),
     **more,
 ):
-    """Returns a `Row`, by default named by its network and sparsity."""
+    """Returns a `Row`, by default named by network, sparsity and variant."""
     recipe = recipe or training.RECIPES[dataset]
     given = {"score_batch_size": recipe.batch_size, "validate_every": _PERIOD}
     given |= dict(settings)
     settings = runs.Settings(model, dataset, recipe, sparsity, **given)
-    name = name or f"{model}-{sparsity:g}"
+    name = name or "-".join(filter(None, (model, f"{sparsity:g}", variant)))
     return Row(name, settings, paper, authors, **more)
