@@ -149,4 +149,5 @@ class _TestErrors(keras.callbacks.Callback):
 
 def percentage(accuracy):
     """Returns the error in percent, free of single precision's last digits."""
-    return round(100 * (1 - accuracy), 4)
+    # Keras leaves JAX's array as it is if a signal comes while it reads it.
+    return round(100 * (1 - float(accuracy)), 4)

@@ -262,6 +262,14 @@ def test_an_error_is_the_percentage_of_wrong_classes(small_model, small_batch):
         runs.error_of(small_model, batches)
 
 
+def test_an_error_is_a_number_where_keras_left_an_array(monkeypatch):
+    """As under JAX, when a signal comes while Keras waits for the value."""
+    left = {"loss": np.array(1.0), "accuracy": np.array(0.75)}
+    model = keras.Sequential()
+    monkeypatch.setattr(model, "evaluate", lambda *_, **__: left)
+    assert json.dumps(runs.error_of(model, None)) == "25.0"
+
+
 class Stopping(keras.callbacks.Callback):
     """Stops a run after its next validation, or where Keras looks up in it."""
 
