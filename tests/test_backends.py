@@ -318,13 +318,6 @@ def test_what_cannot_be_traced_as_it_is_has_scores():
     score_what_cannot_be_traced_as_it_is()
 
 
-def test_every_public_name_is_listed_and_loads():
-    assert set(snip_tf.__all__) <= set(dir(snip_tf))
-    names = {}
-    exec("from snip_tf import *", names)
-    assert set(snip_tf.__all__) <= set(names)
-
-
 def test_an_unknown_name_raises_what_python_raises():
     message = "^module 'snip_tf' has no attribute 'purne'$"
     with pytest.raises(AttributeError, match=message):

@@ -54,5 +54,6 @@ def test_no_example_is_skipped_or_missed():
     ]
     assert skipped == []
     with_examples = {docstring.name.rpartition(".")[2] for docstring in found}
-    main = "flops keep_top masked prune sensitivity strip summary warmed_up"
+    main = "batches export flops keep_top masked prune sensitivity strip"
+    main += " summary warmed_up"
     assert set(main.split()) <= with_examples

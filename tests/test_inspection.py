@@ -1,11 +1,9 @@
-import doctest
-
 import keras
 import numpy as np
 import pytest
 
 import snip_tf
-from snip_tf import inspection, layers
+from snip_tf import layers
 
 
 @pytest.fixture
@@ -285,8 +283,3 @@ def test_a_model_with_nothing_to_count_is_refused():
     model = keras.Sequential([keras.Input((2,)), layer], name="new")
     with pytest.raises(ValueError, match="that multiplies.*model='new'"):
         snip_tf.flops(model)
-
-
-def test_the_examples_of_the_docstrings_run():
-    failed, run = doctest.testmod(inspection)
-    assert failed == 0 and run > 0

@@ -104,15 +104,6 @@ def test_a_misspelt_option_is_refused(small_model, small_batch):
     assert snip_tf.model_sparsity(small_model) == 0
 
 
-def test_pruning_again_goes_on_from_what_is_left(small_model, small_batch):
-    snip_tf.prune(small_model, *small_batch, sparsity=0.25)
-    before = snip_tf.get_masks(small_model)
-    snip_tf.prune(small_model, *small_batch, sparsity=0.75)
-    assert snip_tf.summary(small_model).kept == 8
-    for mask, old in zip(snip_tf.get_masks(small_model), before, strict=True):
-        assert (mask <= old).all()
-
-
 @pytest.mark.parametrize(
     "criterion",
     ["snip", "random", "magnitude", "shuffled"],
@@ -143,12 +134,6 @@ def test_pruning_again_never_takes_back(
         assert (mask <= old).all()
     kappa = snip_tf.kept_weights(sum(mask.size for mask in after), 0.55)
     assert sum(mask.sum() for mask in after) == kappa
-
-
-def test_removed_weights_do_not_come_back(small_model, small_batch):
-    snip_tf.prune(small_model, *small_batch, sparsity=0.75)
-    with pytest.raises(ValueError, match="which keeps 16, of a .* 8 left"):
-        snip_tf.prune(small_model, *small_batch, sparsity=0.5)
 
 
 def test_weights_come_back_only_if_they_may(small_model, small_batch):

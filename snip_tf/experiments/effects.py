@@ -85,14 +85,10 @@ class Protocol:
         return f"{'-'.join(own) or 'as the text'}, {steps}"
 
     @property
-    def differences(self):
-        """Our mean less the paper's, for each number."""
-        return [g.mean() - g.run.row.paper_error for g in self.groups]
-
-    @property
     def distance(self):
-        """The mean absolute difference, in points."""
-        return float(np.mean(np.abs(self.differences)))
+        """The mean absolute difference from the paper, in points."""
+        apart = [g.mean() - g.run.row.paper_error for g in self.groups]
+        return float(np.mean(np.abs(apart)))
 
 
 def of_network(groups, model):

@@ -23,12 +23,12 @@ def export_and_compare(
     directory,
     *,
     format,
-    compact=None,
-    quantization=None,
-    test_images=None,
-    batch_size=(1, 100),
-    rounds=51,
-    overwrite=False,
+    compact,
+    quantization,
+    test_images,
+    batch_size,
+    rounds,
+    overwrite,
 ):
     """Exports a network into a directory, each format into one of its own.
 
@@ -37,9 +37,9 @@ def export_and_compare(
         examples: The `data.Data` that it was trained on.
         directory: The path of the directory.
         format: Names of `exporting.FORMATS`.
-        compact: Whether dead units go; by default of litert alone.
+        compact: Whether dead units go; None is of litert alone.
         quantization: Of litert; see `snip_tf.export`.
-        test_images: How many test images to check on; by default all.
+        test_images: How many test images to check on; None is all.
         batch_size: The sizes of the batches that are timed.
         rounds: In how many rounds times are taken.
         overwrite: Whether earlier exports are replaced.

@@ -10,7 +10,7 @@ from snip_tf import _keras
 from snip_tf.layers.base import mask_of, stock_class_of, stored
 
 
-def give_masks(layer, masked_class, mask_bias=False):
+def give_masks(layer, masked_class, mask_bias):
     """Gives a built stock layer its masked class, every mask one.
 
     Args:
@@ -55,9 +55,8 @@ def take_masks(layer):
     become(layer, stock_class)
     for name, value in effective.items():
         weight = own[stored(name)]
-        if (
-            weight.shape != value.shape
-        ):  # as of models/rnn.py, where two biases read as one
+        # Those of models/rnn.py have two biases, which read as one.
+        if weight.shape != value.shape:
             removed.append(weight)
             weight = _keras.unlocked(layer).add_weight(value.shape, name=name)
             added.append(weight)

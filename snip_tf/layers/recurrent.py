@@ -49,26 +49,22 @@ def _once(cell, read):
     return values.get
 
 
-def _recurrent(cell_class):
-    """Decorates a masked recurrent layer: its cell, and its serial name."""
-
-    def decorate(layer_class):
-        layer_class.cell_class = cell_class
-        return register(layer_class)
-
-    return decorate
-
-
-@_recurrent(SimpleRNNCell)
+@register
 class SimpleRNN(MaskedRecurrent, keras.layers.SimpleRNN):
     """`keras.layers.SimpleRNN` with a mask on both kernels of its cell."""
 
+    cell_class = SimpleRNNCell
 
-@_recurrent(LSTMCell)
+
+@register
 class LSTM(MaskedRecurrent, keras.layers.LSTM):
     """`keras.layers.LSTM` with a mask on both kernels of its cell."""
 
+    cell_class = LSTMCell
 
-@_recurrent(GRUCell)
+
+@register
 class GRU(MaskedRecurrent, keras.layers.GRU):
     """`keras.layers.GRU` with a mask on both kernels of its cell."""
+
+    cell_class = GRUCell

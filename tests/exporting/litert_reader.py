@@ -26,10 +26,6 @@ class Stored:
     bytes: int
     readers: frozenset
 
-    @property
-    def has_sparse_kernel(self):
-        return self.is_sparse and self.readers == {"FULLY_CONNECTED"}
-
 
 def stored_weights(flatbuffer):
     """Returns a `Stored` of every weight."""

@@ -1,10 +1,7 @@
 """`export`: what it writes runs without snip_tf; what it refuses, and how."""
 
-import doctest
-import pathlib
 import subprocess
 import sys
-import tempfile
 
 import keras
 import numpy as np
@@ -312,25 +309,6 @@ def test_other_peoples_files_are_never_replaced(other, model, tmp_path):
     assert (tmp_path / other).exists()
 
 
-def test_an_export_whose_last_rename_fails_leaves_the_old_one(
-    model, tmp_path, monkeypatch
-):
-    path = snip_tf.export(model, tmp_path / "out", format="keras")
-    before = path.read_bytes()
-    rename = pathlib.Path.rename
-
-    def interrupted(self, target):
-        if target == tmp_path / "out" and self.parent.name != "old":
-            raise KeyboardInterrupt
-        return rename(self, target)
-
-    monkeypatch.setattr(pathlib.Path, "rename", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        snip_tf.export(model, tmp_path / "out", format="keras", overwrite=True)
-    assert path.read_bytes() == before
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
-
-
 def test_a_file_is_refused_as_directory(model, tmp_path):
     (tmp_path / "out").write_text("")
     with pytest.raises(FileExistsError, match="`directory` must"):
@@ -396,12 +374,6 @@ def test_a_stripped_model_has_the_files_of_a_masked_one(
     ]
     assert one.name in (two.name, "one")
     assert sizes[1] == pytest.approx(sizes[0], rel=0.02)
-
-
-def test_the_example_of_its_docstring_runs():
-    names = {"keras": keras, "snip_tf": snip_tf, "tempfile": tempfile}
-    (example,) = doctest.DocTestFinder().find(snip_tf.export, globs=names)
-    assert doctest.DocTestRunner().run(example) == (0, 3)
 
 
 @pytest.mark.slow

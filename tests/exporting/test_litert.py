@@ -300,15 +300,6 @@ def test_other_floats_become_float32(policy):
 # Refused
 
 
-def test_unknown_quantization_is_refused():
-    with pytest.raises(ValueError) as error:
-        litert.convert(sparse(odd_widths), quantization="int4")
-    assert str(error.value) == (
-        "`quantization` must be one of None, float16, int8. "
-        "Received: quantization='int4'"
-    )
-
-
 @pytest.mark.parametrize(
     ("quantization", "data", "given"),
     [("int8", None, "NoneType"), ("float16", np.ones((1, 30)), "ndarray")],

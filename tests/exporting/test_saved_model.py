@@ -379,24 +379,6 @@ def test_saving_leaves_the_model_as_it_was(tmp_path):
     assert_same(keras_own.serve(x), model(x))
 
 
-def test_layers_that_augment_are_off(tmp_path):
-    model = pruned(
-        keras.Sequential(
-            [
-                keras.Input((8, 8, 3)),
-                keras.layers.RandomFlip(),
-                keras.layers.RandomRotation(0.5),
-                keras.layers.GaussianNoise(1.0),
-                keras.layers.Flatten(),
-                keras.layers.Dense(50),
-            ]
-        )
-    )
-    x = noise(3, 8, 8, 3)
-    loaded = saved(model, tmp_path / "export")
-    assert_same(loaded.serve(x), model(x, training=False))
-
-
 def test_a_stateful_lstm_keeps_its_state_between_calls(tmp_path):
     inputs = keras.Input(batch_shape=(3, 5, 8))
     outputs = keras.layers.LSTM(64, stateful=True)(inputs)

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import snip_tf
 from snip_tf import layers
 from snip_tf.layers import attention
 
@@ -524,45 +523,6 @@ def test_unit_axes_of_both_kernels_of_a_separable_layer_meet(row):
     expected = without(mask, channels, 0)
     inputs[..., 0] += 1
     np.testing.assert_array_equal(without(mask, channels, 0), expected)
-
-
-# Training.
-
-
-@pytest.mark.parametrize(
-    "optimizer",
-    [lambda: keras.optimizers.SGD(0.01, momentum=0.9), keras.optimizers.Adam],
-    ids=["sgd", "adam"],
-)
-def test_removed_weight_stays_zero_in_training_and_saving(optimizer, tmp_path):
-    options = {"kernel_regularizer": keras.regularizers.L2(0.01)}
-    model = keras.Sequential(
-        [
-            keras.Input((6, 6, 2)),
-            layers.Conv2D(4, 3, mask_bias=True, activation="relu", **options),
-            keras.layers.Flatten(),
-            layers.Dense(3, mask_bias=True, **options),
-        ]
-    )
-    generator = np.random.default_rng(0)
-    masks = [
-        random_mask(mask, generator) for _, mask in layers.masked_weights(model)
-    ]
-    snip_tf.set_masks(model, masks)
-    before = values(weight for weight, _ in layers.masked_weights(model))
-    model.compile(optimizer(), keras.losses.MeanSquaredError())
-    x = generator.normal(size=(400, 6, 6, 2))
-    y = generator.normal(size=(400, 3))
-    model.fit(x, y, batch_size=4, verbose=0)  # 100 steps
-    assert model.optimizer.iterations == 100
-    model.save(tmp_path / "model.keras")
-    loaded = keras.models.load_model(tmp_path / "model.keras")
-    for trained in (model, loaded):
-        pairs = layers.masked_weights(trained)
-        for (weight, _), mask, old in zip(pairs, masks, before, strict=True):
-            weight = weight.numpy()
-            assert not np.any(weight[mask == 0])
-            assert np.all(weight[mask == 1] != old[mask == 1])
 
 
 # Recurrent layers.

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import CROSS_ENTROPY
+from conftest import CROSS_ENTROPY, flat
 
 import snip_tf
 from snip_tf import layers, scores, stepwise
@@ -32,10 +32,6 @@ def net():
 def examples():
     generator = np.random.default_rng(0)
     return generator.normal(size=(7, 5)), generator.integers(0, 3, 7)
-
-
-def flat(arrays):
-    return np.concatenate([np.ravel(array) for array in arrays])
 
 
 def gradient_at(net, weights, x, y, temperature=1.0):

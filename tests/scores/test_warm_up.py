@@ -1,13 +1,9 @@
 import keras
 import numpy as np
-from conftest import CROSS_ENTROPY
+from conftest import CROSS_ENTROPY, flat
 
 import snip_tf
 from snip_tf import layers
-
-
-def flat(arrays):
-    return np.concatenate([np.ravel(array) for array in arrays])
 
 
 def warm_scores(model, x, y, **options):
