@@ -78,7 +78,7 @@ def array_of(part):
     return part if has_arrays else np.asarray(part)
 
 
-def _as_numpy(part):
+def as_numpy(part):
     """Returns numbers as an array of numpy, from an accelerator too."""
     if keras.ops.is_tensor(part):
         return keras.ops.convert_to_numpy(part)
@@ -116,7 +116,7 @@ def _checked_batch(model, batch, loss):
             )
     # Once, from an accelerator; and JAX traces no other library's arrays.
     given = [part for part in batch if part is not None]
-    batch = keras.tree.map_structure(_as_numpy, tuple(given))
+    batch = keras.tree.map_structure(as_numpy, tuple(given))
     for name, part in zip("xy", batch, strict=False):
         for values in keras.tree.flatten(part):
             is_text = name == "x" and values.dtype.kind in "OSU"
@@ -155,7 +155,7 @@ def _check_labels(model, labels, loss):
     if len(outputs) != 1:  # several, or not known
         return
     classes = outputs[0].shape[-1] or np.inf
-    labels = _as_numpy(keras.tree.flatten(labels)[0])
+    labels = as_numpy(keras.tree.flatten(labels)[0])
     if labels.ndim == len(outputs[0].shape) and labels.shape[-1] != 1:
         raise ValueError(
             "`y` must be labels for this loss; for one-hot targets there is "

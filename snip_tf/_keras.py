@@ -52,6 +52,21 @@ def graph_nodes(model):
     ]
 
 
+def read_by_graph(model):
+    """Returns the variables that the calls of a functional model are given."""
+    by_depth = getattr(model, "_nodes_by_depth", {})
+    arguments = [
+        (node.arguments.args, node.arguments.kwargs)
+        for nodes in by_depth.values()
+        for node in nodes
+    ]
+    return [
+        one
+        for one in keras.tree.flatten(arguments)
+        if isinstance(one, keras.Variable)
+    ]
+
+
 def history(tensor):
     """Returns where a symbolic tensor comes from: its `operation`."""
     return tensor._keras_history
@@ -78,6 +93,11 @@ def is_training(layer):
     Keras tells those alone whose `call` takes `training`.
     """
     return bool(layer._get_call_context().get_value("training"))
+
+
+def steps_of(optimizer):
+    """Returns the steps that an optimizer has behind it, whatever the scope."""
+    return int(keras.ops.convert_to_numpy(optimizer.iterations))
 
 
 def unlocked(layer):

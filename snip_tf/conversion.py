@@ -41,8 +41,10 @@ def masked(model, *, skip=(), mask_bias=False):
         [(4, 3)]
 
     Files: `model.save` and `keras.models.load_model` keep the masks where
-    snip_tf is imported. `model.save_weights` writes them too; the weights load
-    into `snip_tf.masked(...)` of a model made by the same code.
+    snip_tf is imported; those of a model with a `call` of its own if that model
+    was masked, not a part of it: there is `skip`. `model.save_weights` writes
+    them too; the weights load into `snip_tf.masked(...)` of a model made by the
+    same code.
 
     Args:
         model: A built Keras model of any kind: nested models, wrappers, shared
@@ -56,7 +58,8 @@ def masked(model, *, skip=(), mask_bias=False):
 
     Warns:
         Of layers with weights that cannot have a mask and stay dense, such as
-        ConvLSTM2D or a user's own, with the number of weights.
+        ConvLSTM2D, a user's own, or an embedding whose matrix is also read by
+        an operation of the model's graph, with the number of weights.
 
     Raises:
         ValueError: If the model is not built, has masks already, has LoRA or
@@ -73,10 +76,14 @@ def masked(model, *, skip=(), mask_bias=False):
         if isinstance(layer, _ASSIGNING)
         for inner in _keras.all_layers(layer)
     }
+    # Such as an embedding that is also what the outputs are multiplied by.
+    read = {id(one) for layer in reached for one in _keras.read_by_graph(layer)}
     found = [
         layer
         for layer in reached
-        if _can_mask(layer) and id(layer) not in assigned
+        if _can_mask(layer)
+        and id(layer) not in assigned
+        and read.isdisjoint(map(id, layer.weights))
     ]
     if not found:
         raise ValueError(
@@ -217,7 +224,7 @@ def _warn_of_dense(left):
         )
         warnings.warn(
             f"{sum(left.values()):,} weights get no mask and stay dense, as "
-            "their layers' own code makes or reads them, or their wrapper "
-            f"assigns them: {named}",
+            "their layers' own code makes or reads them, their wrapper assigns "
+            f"them, or the model's graph reads them: {named}",
             stacklevel=3,
         )

@@ -4,7 +4,15 @@ import warnings
 
 import keras
 
-from snip_tf import _checks, inspection, layers, masks, pruning, stepwise
+from snip_tf import (
+    _checks,
+    _keras,
+    inspection,
+    layers,
+    masks,
+    pruning,
+    stepwise,
+)
 
 
 class PruneGradually(keras.callbacks.Callback):
@@ -66,7 +74,7 @@ class PruneGradually(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch, logs=None):
         """Prunes if it is time."""
-        step = int(self.model.optimizer.iterations)
+        step = _keras.steps_of(self.model.optimizer)
         if step < self._next:
             return
         self._next = (step // self._every + 1) * self._every
@@ -74,7 +82,7 @@ class PruneGradually(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         """Prunes to what the schedule asks for now."""
-        step = int(self.model.optimizer.iterations)
+        step = _keras.steps_of(self.model.optimizer)
         if step < self._every and self._sparsity_at(step):
             warnings.warn(
                 "`every` should be less than the steps of training: all that "

@@ -87,6 +87,7 @@ def warn_if_dead(model, masks, x, y, training):
     pruned = list(zip(variables, masks, strict=True))
     with _checks.naming(x=x):  # not all scores have looked at it
         inputs = _batches.array_of(_batches.first_inputs(x, y))
+        inputs = keras.tree.map_structure(_batches.as_numpy, inputs)
         few = keras.tree.map_structure(lambda part: part[:_EXAMPLES], inputs)
         is_dead = (
             _differ(few)

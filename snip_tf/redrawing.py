@@ -1,5 +1,7 @@
 """The kept weights drawn anew, as the authors' code and Table 3 have it."""
 
+import inspect
+
 import keras
 
 from snip_tf import _checks, layers
@@ -34,10 +36,15 @@ def drawn_anew(model, kernel_initializer=None):
         # That of other people's subclass stands inside, see `Rebuilt`.
         own = config.get("layer", {}).get("config", config)
         with _checks.naming(kernel_initializer=kernel_initializer):
-            for key in () if kernel_initializer is None else own:
-                if key.endswith("_initializer") and key != "bias_initializer":
+            for key in own:
+                if not key.endswith("_initializer"):
+                    continue
+                before = getattr(layer, key, None)
+                if kernel_initializer is not None and key != "bias_initializer":
                     initializer = keras.initializers.get(kernel_initializer)
                     own[key] = initializer.clone()
+                elif inspect.isfunction(before):  # its name may say nothing
+                    own[key] = before
             twin = type(layer).from_config(config)
             twin.build_from_config(layer.get_build_config())
         pairs += zip(layer.masked_weights(), twin.masked_weights(), strict=True)

@@ -731,6 +731,18 @@ def test_a_weight_that_its_wrapper_assigns_gets_no_mask():
     model.fit(np.ones((2, 4)), np.ones((2, 3)), verbose=0)
 
 
+def test_a_weight_that_the_graph_reads_besides_gets_no_mask():
+    """An embedding tied to the outputs, as language models have it."""
+    tokens = keras.Input((6,), dtype="int32")
+    embedding = keras.layers.Embedding(20, 8, name="tied")
+    hidden = keras.layers.Dense(8, activation="relu")(embedding(tokens))
+    tied = keras.ops.einsum("btd,vd->btv", hidden, embedding.embeddings)
+    model = keras.Model(tokens, tied)
+    with pytest.warns(UserWarning, match=r"graph reads them: tied \(160\)$"):
+        snip_tf.masked(model)
+    assert [mask.shape for mask in snip_tf.get_masks(model)] == [(8, 8)]
+
+
 # skip
 
 

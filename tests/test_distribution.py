@@ -30,6 +30,7 @@ def use_two_replicas():
     assert strategy.num_replicas_in_sync == 2
     score_in_the_scope_and_outside(strategy)
     train(strategy)
+    prune_gradually(strategy)
     with (
         tf.distribute.MultiWorkerMirroredStrategy().scope(),
         pytest.raises(ValueError, match="JAX.* a CollectiveAllReduceStrategy"),
@@ -47,6 +48,15 @@ def score_in_the_scope_and_outside(strategy):
             inside = score(model, _X, _Y, loss=CROSS_ENTROPY, seed=1)
         for one, other in zip(inside, outside, strict=True):
             np.testing.assert_array_equal(one, other, err_msg=name)
+
+
+def prune_gradually(strategy):
+    with strategy.scope():
+        model = build()
+    schedule = snip_tf.schedules.cubic(0.0, 0.5, 1, 4)
+    callback = snip_tf.PruneGradually(schedule=schedule, every=1)
+    model.fit(_X, _Y, batch_size=4, callbacks=[callback], verbose=0)
+    assert snip_tf.model_sparsity(model) == 0.5
 
 
 def train(strategy):

@@ -38,6 +38,16 @@ def test_the_nodes_of_a_graph_are_its_calls_inputs_first(model):
     assert operations == model.layers[1:]
 
 
+def test_the_variables_among_the_arguments_of_a_graph():
+    layer, inputs = keras.layers.Dense(2), keras.Input((3,))
+    outputs = keras.ops.matmul(layer(inputs), keras.ops.ones((2, 2)))
+    model = keras.Model(inputs, outputs)
+    assert _keras.read_by_graph(model) == _keras.read_by_graph(layer) == []
+    back = keras.ops.matmul(outputs, b := keras.Variable(np.ones((2, 2))))
+    (found,) = _keras.read_by_graph(keras.Model(inputs, back))
+    assert found is b
+
+
 def test_a_symbolic_tensor_knows_its_operation(model):
     assert _keras.history(model.output).operation is model.layers[-1]
 

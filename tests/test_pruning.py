@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import CROSS_ENTROPY
 
 import snip_tf
@@ -96,6 +97,31 @@ def test_redraw_takes_another_initialiser():
     snip_tf.redraw(model, "glorot_uniform")
     assert kernel.numpy().std() == pytest.approx((2 / 1084) ** 0.5, rel=0.02)
     np.testing.assert_array_equal(model.layers[1]._bias, 0)
+
+
+def test_redraw_takes_initialisers_that_are_functions():
+    def ones(shape, dtype=None):
+        return keras.ops.ones(shape, dtype)
+
+    layer = layers.Dense(3, kernel_initializer=ones)
+    model = keras.Sequential([keras.Input((4,)), layer])
+    layer._kernel.assign(np.zeros((4, 3)))
+    snip_tf.redraw(model)
+    np.testing.assert_array_equal(layer._kernel, np.ones((4, 3)))
+
+
+def test_sparse_inputs_are_pruned_as_dense_ones(small_model, small_batch):
+    x, y = small_batch
+    model = keras.Sequential([keras.Input((4,), sparse=True)])
+    for layer in small_model.layers:
+        model.add(type(layer).from_config(layer.get_config()))
+    model.set_weights(small_model.get_weights())
+    model.compile("sgd", small_model.loss)
+    batches = tf.data.Dataset.from_tensors((tf.sparse.from_dense(x), y))
+    masks = snip_tf.prune(model, batches, sparsity=0.5)
+    expected = snip_tf.prune(small_model, x, y, sparsity=0.5)
+    for mask, other in zip(masks, expected, strict=True):
+        np.testing.assert_array_equal(mask, other)
 
 
 def test_a_misspelt_option_is_refused(small_model, small_batch):

@@ -367,6 +367,21 @@ def test_sample_weights_count(small_model, small_batch):
     )
 
 
+def test_what_is_recomputed_is_scored_as_what_is_kept(small_batch):
+    class Recomputed(keras.layers.Wrapper):
+        def call(self, x):
+            return keras.remat(self.layer.call)(x)
+
+    keras.utils.set_random_seed(1)
+    inner = layers.Dense(5, activation="tanh")
+    plain = keras.Sequential([keras.Input((4,)), inner, layers.Dense(3)])
+    last = plain.layers[-1]
+    model = keras.Sequential([keras.Input((4,)), Recomputed(inner), last])
+    scores = snip_tf.sensitivity(model, *small_batch, loss=CROSS_ENTROPY)
+    expected = snip_tf.sensitivity(plain, *small_batch, loss=CROSS_ENTROPY)
+    np.testing.assert_array_equal(flat(scores), flat(expected))
+
+
 def test_frozen_batch_norm_is_scored_in_inference_mode(batch):
     model = batch_norm_network()
     options = {"loss": CROSS_ENTROPY, "training": True}

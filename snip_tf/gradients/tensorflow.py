@@ -4,6 +4,8 @@ import functools
 
 import tensorflow as tf
 
+from snip_tf import overriding
+
 
 def compiled(function, model):
     """Returns a function that is traced for each kind of arguments."""
@@ -16,7 +18,14 @@ def compiled(function, model):
 
 def value_and_gradient(function, values):
     """See `snip_tf.gradients`."""
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
+    # What is recomputed, as in `keras.remat`, has gradients of its arguments
+    # and variables alone.
+    at_once = overriding.overridden([tf], "recompute_grad", lambda *_: _at_once)
+    with at_once, tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(values)
         value = function(values)
     return value, tape.gradient(value, values, unconnected_gradients="zero")
+
+
+def _at_once(function):
+    return function

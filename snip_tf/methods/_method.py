@@ -168,4 +168,4 @@ def _trace_anew(model):
 def _steps_of(model):
     """Returns the steps that its optimizer has behind it."""
     optimizer = getattr(model, "optimizer", None)
-    return int(optimizer.iterations) if optimizer else 0
+    return _keras.steps_of(optimizer) if optimizer else 0

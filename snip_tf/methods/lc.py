@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from snip_tf import _keras
 from snip_tf._checks import whole
 from snip_tf.masks import kept_weights
 from snip_tf.methods._method import Method
@@ -63,11 +64,11 @@ class LC(Method):
     def on_train_begin(self, logs=None):
         """Counts from here, whatever the optimizer has behind it."""
         if self._first is None:
-            self._first = int(self.model.optimizer.iterations)
+            self._first = _keras.steps_of(self.model.optimizer)
 
     def on_train_batch_end(self, batch, logs=None):
         """Compresses, if it is time."""
-        before, now = self._step, int(self.model.optimizer.iterations)
+        before, now = self._step, _keras.steps_of(self.model.optimizer)
         now -= self._first
         self._step, self._learned = now, True
         if now // self._every > before // self._every:

@@ -90,7 +90,7 @@ class SVD(Method):
     def on_train_batch_begin(self, batch, logs=None):
         """Lets the divergence count as much as it should."""
         begin, end = self._warm_up
-        step = int(self.model.optimizer.iterations)
+        step = _keras.steps_of(self.model.optimizer)
         self._share.assign(min(max((step - begin) / (end - begin), 0.0), 1.0))
 
     def _reader(self, layer, read):
