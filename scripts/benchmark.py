@@ -77,6 +77,8 @@ def main():
     if "scale" in given.what:
         program.refuse(["dataset", "sparsity"], "--what=scale takes noise, 95%")
         compare_layouts(names)
+    if "memory" in given.what:
+        program.refuse(["dataset"], "--what=memory takes noise")
     examples = None
     if given.dataset:
         examples = data.load(given.dataset, data_dir=given.data_dir)

@@ -79,11 +79,20 @@ class Campaign:
 
         Raises:
             BlockingIOError: If another process has this experiment in hand.
+            OSError: If nothing can be written where the results belong.
+            ValueError: If the runs would be there.
         """
+        place = self.runs_dir / self.name
+        if self.results.resolve() == place.resolve():
+            raise ValueError(
+                f"--results_dir must be another directory than {place}, where "
+                f"the runs are. Received: {self.results}"
+            )
+        run_directory.check_place(self.results)
         # Missing data are one error now, and are downloaded once.
         for dataset in {run.settings.dataset for run in self.missing()}:
             data.load(dataset)
-        with run_directory.locked(self.runs_dir / self.name):
+        with run_directory.locked(place):
             own = records.read(self.path)
             for line in self.found().values():
                 if line not in own:

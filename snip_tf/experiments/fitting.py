@@ -52,10 +52,10 @@ def train(
     progress = checkpoints.restore(directory, model)
     if distributed.place()[1] > 1:
         provenance.check_same({"weights": provenance.digest(model.variables)})
-    _check_history(progress, settings)
     validation = None
     if len(data.validation.labels):
         validation = evaluation_batches(data, "validation")
+    _check_history(progress, settings, validation is not None)
     test = evaluation_batches(data, "test")
     if progress.metrics:  # Keras makes their variables at the first batch
         model.evaluate(test, steps=1, verbose=0)
@@ -119,18 +119,18 @@ def evaluation_batches(data, split):
     return distributed.share(batches, *sizes)
 
 
-def _check_history(progress, settings):
+def _check_history(progress, settings, validates):
     """Refuses other periods, or fewer steps, than a run has behind it."""
     steps, period = settings.recipe.steps, settings.validate_every
-    held_out, history = settings.validation_fraction, progress.history
+    history = progress.history
     fits = len(history.get("loss", ())) == progress.step // period
-    fits &= not history or ("val_loss" in history) == (held_out > 0)
+    fits &= not history or ("val_loss" in history) == validates
     if not fits or progress.step > steps:
         raise ValueError(
             "A run can go on only with the periods of its checkpoint, with "
             "images held out or none as there, and to more steps than its "
             f"{progress.step:,}. Received: validate_every={period}, "
-            f"validation_fraction={held_out}, steps={steps}"
+            f"validation_fraction={settings.validation_fraction}, steps={steps}"
         )
 
 

@@ -1,5 +1,6 @@
 """How a script starts and ends."""
 
+import os
 import sys
 
 import tensorflow as tf
@@ -7,6 +8,9 @@ from absl import app, flags, logging
 
 from snip_tf.experiments import stopping
 
+# Flags that are paths: "~" is expanded.
+_PATHS = {"run_dir", "runs_dir", "results_dir", "export_dir", "data_dir"}
+_PATHS |= {"model_file", "pruned_model"}
 # What bad input raises, and TensorFlow where disc or memory are full.
 EXPECTED = ValueError, OSError, ImportError, tf.errors.ResourceExhaustedError
 
@@ -21,6 +25,9 @@ def run(main):
     def reporting(argv):
         if len(argv) > 1:
             raise app.UsageError(f"Not a flag: {' '.join(argv[1:])}")
+        for name in _PATHS & set(flags.FLAGS):
+            flag = flags.FLAGS[name]  # after a "=" no shell does it
+            flag.value = flag.value and os.path.expanduser(flag.value)
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)  # TFDS reports each read
         try:

@@ -41,17 +41,32 @@ def append(path, line):
     """Appends a line to a file, whole or not at all."""
     with run_directory.locked(path.parent, wait=True):
         written = path.read_text(encoding="utf-8") if path.exists() else ""
+        # Editors can leave the last line without its end.
+        written = written.removesuffix("\n") + "\n" if written else ""
         written += json.dumps(line, separators=(",", ":")) + "\n"
         with _atomic.replaced(path) as new:
             new.write_text(written, encoding="utf-8")
 
 
 def read(path):
-    """Returns the lines of a file as dicts; none if there is no file."""
+    """Returns the lines of a file as dicts; none if there is no file.
+
+    Raises:
+        ValueError: If a line is no JSON.
+    """
     if not path.exists():
         return []
+    found = []
     lines = path.read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines]
+    for number, line in enumerate(lines, 1):
+        try:
+            found += [json.loads(line)] if line else []
+        except ValueError as error:
+            raise ValueError(
+                f"{path} must hold lines of JSON. Received: line {number}, "
+                f"{line[:50]!r}"
+            ) from error
+    return found
 
 
 def by_run(experiment_name, lines):

@@ -119,18 +119,21 @@ class Experiment:
         counts = {r: seeds or r.seeds or self.seeds for r in self.rows}
         for seed in range(max(counts.values())):
             for row in [row for row in self.rows if seed < counts[row]]:
-                other = dataset if row.settings.dataset == "mnist" else None
-                settings = row.at(seed=seed, steps=steps, dataset=other)
-                planned.append(Run(row, settings, backend))
+                planned.append((f"{row.name}-seed{seed}", row, seed))
         try:
-            chosen = [run for run in planned if re.search(only, run.name)]
+            named = [each for each in planned if re.search(only, each[0])]
         except re.error:
-            chosen = []
-        if not chosen:
+            named = []
+        if not named:
             raise ValueError(
                 "--only must be a regular expression that is found in the name "
-                f"of a run, such as {planned[0].name}. Received: {only}"
+                f"of a run, such as {planned[0][0]}. Received: {only}"
             )
+        chosen = []
+        for _, row, seed in named:
+            other = dataset if row.settings.dataset == "mnist" else None
+            settings = row.at(seed=seed, steps=steps, dataset=other)
+            chosen.append(Run(row, settings, backend))
         least = min(steps or _PERIOD, _PERIOD) // 10
         if min(run.settings.validate_every for run in chosen) < least:
             raise ValueError(

@@ -61,7 +61,9 @@ def define_list(name, default, known, text):
     names = ", ".join(known)
     flags.DEFINE_list(name, default, f"{text} Of {names}.")
     flags.register_validator(
-        name, lambda given: set(given) <= set(known), f"must be of {names}"
+        name,
+        lambda given: given != [] and set(given) <= set(known),
+        f"must be of {names}",
     )
 
 

@@ -120,7 +120,8 @@ def _criteria(groups):
             "iterations": f"{settings.recipe.steps:,}",
             **dict.fromkeys(columns.values(), "–"),
         }
-        row = table.setdefault((settings.model, settings.criterion), start)
+        key = settings.model, settings.criterion, settings.recipe.steps
+        row = table.setdefault(key, start)
         dead = [_mean(group, f"dead_{what}") for what in ("kernels", "units")]
         cell = [f"{error(group)} ({', '.join(dead)})", *group.run.departures]
         row[columns[settings.sparsity]] = (
@@ -147,7 +148,9 @@ def _rivals(groups):
             "method": name,
             "terms": ("published" if rivals.is_published(group) else "equal"),
             "batch": f"{settings.recipe.batch_size}",
-            "steps": f"{settings.recipe.steps:,}",
+            "steps": ", ".join(
+                [f"{settings.recipe.steps:,}", *group.run.departures]
+            ),
             "network": settings.model,
             "sparsity": _sparsity(group),
             "trained before": f"{before:,}" if before else "no",
@@ -158,7 +161,7 @@ def _rivals(groups):
             ),
             "quoted": "–",
         }
-        if quoted and group.run.row.paper:
+        if quoted and group.run.row.paper and group.run.is_on_own_data:
             cells["quoted"] = "{} at {}%".format(*reversed(quoted[place]))
         table.append({c: cells[c] or group.nothing for c in _RIVALS})
     return table

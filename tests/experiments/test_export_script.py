@@ -135,6 +135,7 @@ def test_quantised_exports_are_measured(place):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
+        (["--format="], r"--format=\[\]: must be of saved_model, "),
         (["--format=tflite"], "--format=.*tflite.*: must be of saved_model, "),
         (
             ["--format=saved_model", "--quantization=int8"],

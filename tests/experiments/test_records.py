@@ -51,6 +51,14 @@ def test_lines_are_appended(tmp_path):
     records.append(path, {"b": "ä\n"})
     assert records.read(path) == [{"a": 1}, {"b": "ä\n"}]
     assert path.read_bytes().count(b"\n") == 2
+    path.write_text('\n{"a": 1}')  # as an editor may leave it
+    records.append(path, {"b": 2})
+    assert records.read(path) == [{"a": 1}, {"b": 2}]
+    path.write_text('{"a": 1}\n{"b":')
+    with pytest.raises(
+        ValueError, match="lines.jsonl must .*: line 2, '{\"b\":'"
+    ):
+        records.read(path)
 
 
 def test_a_run_is_known_by_its_settings_not_its_place():

@@ -169,6 +169,13 @@ def test_plan_refuses_what_names_no_run(only, message):
         paper.EXPERIMENTS["table_1"].runs(only=only)
 
 
+def test_steps_need_to_fit_only_the_runs_that_are_chosen():
+    planned = paper.EXPERIMENTS["rivals"].runs(only="snip-95", steps=5)
+    assert {run.settings.recipe.steps for run in planned} == {5}
+    with pytest.raises(ValueError, match="`pretraining` must be a part"):
+        paper.EXPERIMENTS["rivals"].runs(steps=5)
+
+
 def test_only_what_is_missing_is_done(tmp_path):
     planned = paper.EXPERIMENTS["table_1"].runs(only="300_100", seeds=1)
     these = campaign_of("table_1", tmp_path, planned)
@@ -368,6 +375,10 @@ def test_a_killed_runner_leaves_whole_lines_and_the_next_one_ends(tmp_path):
         (
             ["--experiment=figure_1", "--executor=ray", "--workers=2"],
             "workers of its own, which contradicts --workers",
+        ),
+        (
+            ["--experiment=table_1", "--runs_dir=a", "--results_dir=a/table_1"],
+            "--results_dir must be another directory than a/table_1, where",
         ),
         (
             ["--experiment=figure_1", "--data_dir=nowhere"],

@@ -423,6 +423,15 @@ def test_what_cannot_go_on_does_not_even_if_asked_to(tmp_path, monkeypatch):
         assert (path / "config.json").read_text() == before
 
 
+def test_a_run_whose_fraction_is_of_no_image_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints, "SECONDS", 0)
+    settings = dataclasses.replace(SMALL, validation_fraction=1e-4)
+    stop(settings, tmp_path / "run")
+    result = runs.run(settings, tmp_path / "run")
+    assert len(result["test_errors"]) == 3
+    assert result["validation_error"] is None
+
+
 def other_draw():
     keras.utils.set_random_seed(9)
     return snip_tf.models.build("lenet_300_100")

@@ -180,6 +180,11 @@ def test_the_same_seed_gives_the_same_run(place):
         ),
         ("evaluate.py", ["--run_dir=."], "must be the directory of a run"),
         (
+            "evaluate.py",
+            ["--run_dir=~/none"],
+            rf"of a run\b.* {os.path.expanduser('~/none')}\b",
+        ),
+        (
             "benchmark.py",
             ["--what=speed"],
             "speed.*: must be of step, methods, prune",
