@@ -44,12 +44,21 @@ def compact(model, *, for_training=False):
         they are called.
 
     Raises:
-        ValueError: If the model is not built, or not Sequential or functional.
+        ValueError: If the model is not built, or not Sequential or functional;
+            with `for_training` also if an operation of its graph reads a
+            variable, as that of a tied embedding.
     """
     if not (is_graph(model) and model.built):
         raise ValueError(
             "`model` must be built, and Sequential or functional. Received: "
             f"model={model!r}"
+        )
+    every = _keras.all_layers(model)
+    if for_training and any(map(_keras.read_by_graph, every)):
+        raise ValueError(
+            "With `for_training` no operation of the model's graph may read a "
+            "variable: the smaller model would share it. Received: "
+            f"model={model.name!r}"
         )
     graph = graph_of(model)
     steps = steps_of(graph, for_training)

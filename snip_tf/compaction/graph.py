@@ -105,7 +105,7 @@ def _can_unfold(model, args, kwargs):
 
     They get the `training` that the model is called with; of other options
     they would know nothing. Inputs must be of the types that the model would
-    cast them to, and a list if several, as Keras may sort names otherwise.
+    cast them to, and by name only if the model names them.
     """
     options = {key: kwargs[key] for key in kwargs if key != "training"}
     if len(args) != 1 or not _are_defaults(options):
@@ -114,18 +114,21 @@ def _can_unfold(model, args, kwargs):
         [(len(t.shape), t.shape[-1:], t.dtype) for t in tensors]
         for tensors in (keras.tree.flatten(args), model.inputs)
     )
-    return given == expected and (len(given) == 1 or isinstance(args[0], list))
+    names = [set(x) for x in (args[0], model.input) if isinstance(x, dict)]
+    same = len(given) == 1 or names in ([], 2 * names[:1])
+    return given == expected and same
 
 
 def _are_defaults(options):
     """Returns whether a layer's call is given nothing that matters.
 
     Keras writes `training=False` down where a layer has that default; how the
-    model is called goes before it.
+    model is called goes before it. Masks are as the inputs: in a list or dict.
     """
     return all(
         value is None or (name == "training" and value is False)
-        for name, value in options.items()
+        for name, values in options.items()
+        for value in keras.tree.flatten(values)
     )
 
 

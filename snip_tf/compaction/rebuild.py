@@ -55,6 +55,11 @@ class Rebuilding:
             given = getattr(layer, "weights", [])
         for weight, value in zip(weights, given, strict=True):
             weight.assign(value)
+        if isinstance(twin, keras.Layer):
+            for inner in _keras.all_layers(twin):
+                # Its statistics are copies of its weights.
+                if isinstance(inner, keras.layers.Normalization):
+                    inner.finalize_state()
         return result
 
     def _selected(self, step, args, kept):

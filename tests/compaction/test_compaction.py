@@ -827,6 +827,49 @@ def test_what_layers_hold_is_carried_over():
     np.testing.assert_array_equal(_output(model, given), before)
 
 
+@pytest.mark.filterwarnings(WHOLE)
+def test_statistics_of_layers_inside_of_others_are_carried_over():
+    scale = keras.layers.Normalization()
+    scale.adapt(np.arange(12.0).reshape(4, 3) ** 2)
+    model = keras.Sequential(
+        [keras.Input((2, 3)), keras.layers.TimeDistributed(scale)]
+    )
+    model.add(layers.Dense(2))
+    x = np.random.default_rng(0).normal(size=(4, 2, 3)).astype(np.float32)
+    before = _output(model, x)
+    np.testing.assert_array_equal(_output(snip_tf.compact(model), x), before)
+
+
+def test_a_variable_that_the_graph_reads_is_not_trained_in_two_models():
+    tokens = keras.Input((6,), dtype="int32")
+    layer = keras.layers.Embedding(20, 8)
+    tied = keras.ops.einsum("btd,vd->btv", layer(tokens), layer.embeddings)
+    with pytest.raises(ValueError, match="no operation .* read a variable"):
+        snip_tf.compact(keras.Model(tokens, tied), for_training=True)
+
+
+@pytest.mark.parametrize("structure", [dict, list, tuple])
+def test_models_of_several_inputs_are_unfolded(structure):
+    def inputs():
+        both = {name: keras.Input((3,), name=name) for name in "ba"}
+        return both if structure is dict else structure(both.values())
+
+    inside = inputs()
+    halves = keras.tree.flatten(inside)
+    hidden = layers.Dense(4)(keras.layers.Subtract()(halves))
+    scale = keras.layers.Rescaling(2.0, name="scale")
+    outer = inputs()
+    nested = keras.Model(inside, scale(hidden))
+    model = keras.Model(outer, layers.Dense(2)(nested(outer)))
+    _random_values(model, np.random.default_rng(0))
+    _random_masks(model, 0.3, np.random.default_rng(0))
+    x = {"a": _x(3), "b": _x(3) ** 2}
+    x = x if structure is dict else structure([x["b"], x["a"]])
+    small = snip_tf.compact(model)
+    assert "scale" in [layer.name for layer in small.layers]
+    np.testing.assert_allclose(_output(small, x), _output(model, x), atol=1e-6)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["MobileNetV2", "MobileNetV3Small"])
 def test_mobile_networks_get_smaller(name):
