@@ -8,7 +8,7 @@ def overridden(found, name, wrap):
     """Replaces a method of layers inside of the block.
 
     Args:
-        found: The layers.
+        found: The layers; or a module, of which a function is replaced.
         name: The name of the method.
         wrap: Takes a layer and its method, returns what is called instead.
     """
