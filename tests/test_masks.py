@@ -28,7 +28,7 @@ def test_kept_weights_round_halves_up(weights, sparsity, kappa):
 
 
 @pytest.mark.parametrize(
-    "sparsity", [-0.1, 1, 95, float("nan"), "0.9", None, True]
+    "sparsity", [-0.1, 1, 1.5, 95, float("nan"), "0.9", None, True]
 )
 def test_a_sparsity_out_of_range_is_refused(sparsity):
     with pytest.raises(ValueError, match=rf"\[0, 1\).*sparsity={sparsity!r}"):

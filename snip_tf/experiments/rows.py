@@ -56,7 +56,7 @@ class Run:
     @property
     def name(self):
         """What it is called in reports, unique within an experiment."""
-        return f"{self.row.name}-seed{self.settings.seed}"
+        return _name_of(self.row, self.settings.seed)
 
     @property
     def is_on_own_data(self):
@@ -119,7 +119,7 @@ class Experiment:
         counts = {r: seeds or r.seeds or self.seeds for r in self.rows}
         for seed in range(max(counts.values())):
             for row in [row for row in self.rows if seed < counts[row]]:
-                planned.append((f"{row.name}-seed{seed}", row, seed))
+                planned.append((_name_of(row, seed), row, seed))
         try:
             named = [each for each in planned if re.search(only, each[0])]
         except re.error:
@@ -141,6 +141,10 @@ class Experiment:
                 f"{_PERIOD}, the spacing of validations. Received: {steps}"
             )
         return chosen
+
+
+def _name_of(row, seed):
+    return f"{row.name}-seed{seed}"
 
 
 def row_of(
